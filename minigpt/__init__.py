@@ -1,0 +1,84 @@
+"""minigpt: GPT-2 written from scratch in NumPy, to be read, run and checked.
+
+    import minigpt
+
+    model, tokenizer = minigpt.load("gpt2")
+    ids = tokenizer.encode("I love")
+    logits = model(ids)  # (tokens, vocabulary)
+    minigpt.probabilities(logits[-1], temperature=0.7)
+
+Each public name is imported when it is first used, so that `import minigpt` costs nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr__`
+    from .checkpoint import load as load
+    from .checkpoint import load_model as load_model
+    from .errors import CheckpointError as CheckpointError
+    from .errors import ConfigError as ConfigError
+    from .errors import ContextLengthError as ContextLengthError
+    from .errors import DownloadError as DownloadError
+    from .errors import HookError as HookError
+    from .errors import InputError as InputError
+    from .errors import MiniGPTError as MiniGPTError
+    from .errors import NumericsError as NumericsError
+    from .generation import beam_search as beam_search
+    from .generation import generate as generate
+    from .generation import generate_batch as generate_batch
+    from .generation import generate_text as generate_text
+    from .inspection import trace as trace
+    from .model import GPT2 as GPT2
+    from .model import Config as Config
+    from .model import KVCache as KVCache
+    from .sampling import probabilities as probabilities
+    from .scoring import continuation_logprob as continuation_logprob
+    from .scoring import perplexity as perplexity
+    from .scoring import token_logprobs as token_logprobs
+    from .tokenizer import Tokenizer as Tokenizer
+
+_HOME = {
+    "load": "checkpoint",
+    "load_model": "checkpoint",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "ContextLengthError": "errors",
+    "DownloadError": "errors",
+    "HookError": "errors",
+    "InputError": "errors",
+    "MiniGPTError": "errors",
+    "NumericsError": "errors",
+    "beam_search": "generation",
+    "generate": "generation",
+    "generate_batch": "generation",
+    "generate_text": "generation",
+    "trace": "inspection",
+    "Config": "model",
+    "GPT2": "model",
+    "KVCache": "model",
+    "probabilities": "sampling",
+    "continuation_logprob": "scoring",
+    "perplexity": "scoring",
+    "token_logprobs": "scoring",
+    "Tokenizer": "tokenizer",
+}
+__all__ = list(_HOME)
+
+
+if not TYPE_CHECKING:  # which would take it to mean that any name exists
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from the module that it lives in (PEP 562)."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value  # from now on without this detour
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,17 @@
+"""`python -m minigpt`, and the command `minigpt`."""
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; also Ctrl-C while it is still being imported ends without a traceback."""
+    try:
+        from .cli import main as command_line
+
+        return command_line()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The activations that a config may name besides GPT-2's own `gelu_new`, which stands in `model.py`.
+
+Each maps an array of any shape to a new array of the same shape and dtype. The names are those of
+`transformers.activations.ACT2FN`.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+Array = Float[np.ndarray, "..."]
+
+# NumPy has no error function. The standard library's, called once per element in float64, is exact and
+# fast enough for the few checkpoints that use it.
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def gelu(x: Array) -> Array:
+    """Exact GELU, x times the normal distribution function (Hendrycks & Gimpel 2016, section 2)."""
+    return 0.5 * x * (1.0 + np.asarray(_erf(x / math.sqrt(2.0)), x.dtype))
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+def silu(x: Array) -> Array:
+    """x times its logistic sigmoid; the sigmoid through logaddexp, which cannot overflow."""
+    return x * np.exp(-np.logaddexp(0.0, -x))
+
+
+OTHER_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "relu": relu, "silu": silu}

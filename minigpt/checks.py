@@ -1,0 +1,82 @@
+"""What a model may be given: a config that makes sense, and ids that exist."""
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import ArrayLike
+
+from .errors import ConfigError, ContextLengthError, InputError
+
+
+def check_config(config: Any, activations: Iterable[str]) -> None:
+    """Raise `ConfigError` if the numbers of a `Config` do not describe a model."""
+    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "mlp_width"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"config: {name} is {getattr(config, name)}; it must be at least 1.")
+    if config.n_embd % config.n_head:
+        raise ConfigError(
+            f"config: n_embd is {config.n_embd}, which n_head = {config.n_head} does not divide; "
+            "every head needs an equal share of the vector."
+        )
+    if not (np.isfinite(config.layer_norm_epsilon) and config.layer_norm_epsilon > 0):
+        raise ConfigError(f"config: layer_norm_epsilon is {config.layer_norm_epsilon}; it must be above 0.")
+    if config.activation_function not in activations:
+        raise ConfigError(
+            f"config: activation_function is {config.activation_function!r}; "
+            f"known are {', '.join(activations)}."
+        )
+
+
+def checked_ids(
+    ids: ArrayLike, config: Any, cache: Any = None, dtype: Any = None, logits_to_keep: int = 0
+) -> Int[np.ndarray, "*batch tokens"]:
+    """`ids` as an integer array, if a model with this config and `dtype` can continue `cache` with them.
+
+    Raises `InputError` for anything but integers of the vocabulary (NumPy would take a negative id from
+    the table's end), and `ContextLengthError` for more tokens than the model has positions.
+    """
+    try:
+        array = np.asarray(ids)
+    except ValueError:
+        raise InputError("ids: the rows have different lengths; pad them on the right first.") from None
+    if array.ndim == 0:
+        raise InputError(
+            f"ids: found {type(ids).__name__}; expected a row of ids (Tokenizer.encode gives it)."
+        )
+    if array.size == 0:
+        raise InputError("ids: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"ids: found {array.dtype} values; token ids are integers.")
+    if array.min() < 0 or array.max() >= config.vocab_size:
+        culprit = array.min() if array.min() < 0 else array.max()
+        raise InputError(f"ids: {culprit} is not a token id; this model's are 0 to {config.vocab_size - 1}.")
+    past = 0 if cache is None else _checked_length(cache, array.shape[:-1], config, dtype)
+    if past + array.shape[-1] > config.n_positions:
+        before = f"{past} in the cache and {array.shape[-1]} new" if past else f"{array.shape[-1]}"
+        raise ContextLengthError(
+            f"ids: {before} tokens do not fit into the context of {config.n_positions}; shorten the text."
+        )
+    if not isinstance(logits_to_keep, Integral) or not 0 <= logits_to_keep <= array.shape[-1]:
+        raise InputError(f"logits_to_keep is {logits_to_keep}; it must be 0 (all) to {array.shape[-1]}.")
+    return array
+
+
+def _checked_length(cache: Any, batch: tuple[int, ...], config: Any, dtype: Any) -> int:
+    """The tokens in a cache's fullest row, if `new_cache` of this model made it, for this batch."""
+    if batch != cache.lengths.shape:
+        raise InputError(f"ids: batch shape {batch} does not match the cache's {cache.lengths.shape}.")
+    shape = (config.n_layer, *batch, config.n_head, config.n_positions, config.head_dim)
+    if (cache.keys.shape, cache.keys.dtype) != (shape, dtype):
+        found, expected = (f"{d} {s}" for d, s in ((cache.keys.dtype, cache.keys.shape), (dtype, shape)))
+        raise InputError(f"cache: another model's, {found} and not {expected}; make one with new_cache.")
+    return int(cache.lengths.max())
+
+
+def checked_position(position: int, n_tokens: int) -> int:
+    """A token's position counted from 0, if there is one; negative positions count from the end."""
+    if not isinstance(position, Integral) or not -n_tokens <= position < n_tokens:
+        raise InputError(f"position is {position}; there are {n_tokens} tokens, counted from 0.")
+    return position % n_tokens

@@ -1,0 +1,140 @@
+"""`minigpt lens`: what each layer would predict if it were the last."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..terminal import console, cut
+from . import open_model, print_json
+from ._looking import (
+    about,
+    add_intervention_arguments,
+    add_prompt_arguments,
+    check_position,
+    intervention,
+    labels,
+    pad,
+    prompt_ids,
+)
+
+if TYPE_CHECKING:
+    import rich.console
+
+    import minigpt.inspection
+    import minigpt.tokenizer
+
+HELP = "the logit lens: what each layer would predict if it were the last"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The prompt and what to show of it."""
+    add_prompt_arguments(parser, 'minigpt lens "I love" --ablate h.0.attn.v:3')
+    parser.add_argument(
+        "--position", type=int, metavar="N", help="only after this token, but its likeliest few"
+    )
+    parser.add_argument("--top", type=int, metavar="N", default=5, help="how many of them (5)")
+    add_intervention_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the residual stream at every depth and show what it predicts."""
+    source, model, tokenizer = open_model(args)
+    from ..inspection import logit_lens
+
+    ids = prompt_ids(args, model, tokenizer)
+    check_position(args.position, len(ids))
+    hook, changes = intervention(args, model, tokenizer)
+    found = logit_lens(model, ids, top=args.top, hook=hook)
+    if args.json:
+        positions = list(range(len(ids))) if args.position is None else [args.position % len(ids)]
+        print_json(about(source, model, tokenizer, ids) | as_document(tokenizer, found, positions, changes))
+        return
+    out = console()
+    tokens = labels(tokenizer, ids)
+    if args.position is None:
+        all_positions(out, found, tokenizer, tokens)
+    else:
+        one_position(out, found, tokenizer, tokens, args.position % len(ids))
+    for change in changes:
+        out.print(f"changed: {change}", soft_wrap=True)
+
+
+def as_document(
+    tokenizer: "minigpt.tokenizer.Tokenizer",
+    found: "minigpt.inspection.Lens",
+    positions: list[int],
+    changes: list[str],
+) -> dict[str, object]:
+    """What was asked for, by depth, position and rank."""
+
+    def likeliest(d: int, p: int) -> list[dict[str, object]]:
+        columns = (array[d, p].tolist() for array in (found.ids, found.logits, found.probabilities))
+        return [
+            {"id": i, "text": tokenizer.token_text(i), "logit": logit, "probability": chance}
+            for i, logit, chance in zip(*columns, strict=True)
+        ]
+
+    depths = [
+        {"name": name, "positions": [likeliest(d, p) for p in positions]}
+        for d, name in enumerate(found.names)
+    ]
+    return {"positions": positions, "depths": depths, "changes": changes}
+
+
+def all_positions(
+    out: "rich.console.Console",
+    found: "minigpt.inspection.Lens",
+    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokens: list[str],
+) -> None:
+    """A row per depth and a column per token: the likeliest next token, and its probability in per cent."""
+    names = [depth(name) for name in found.names]
+    first = max(map(len, names)) + 2
+    n_shown = min(len(tokens), max(1, (out.width - first) // 12))
+    width = min((out.width - first) // n_shown, 20)
+    shown = range(len(tokens) - n_shown, len(tokens))
+    out.print(
+        "The likeliest next token, and its probability in per cent, if the model ended at each depth:\n"
+    )
+    out.print(
+        " " * first + "".join(pad(f"after {tokens[p]}", width) for p in shown), style="dim", no_wrap=True
+    )
+    for d, name in enumerate(names):
+        best = [
+            (labels(tokenizer, [int(found.ids[d, p, 0])])[0], found.probabilities[d, p, 0]) for p in shown
+        ]
+        cells = (pad(f"{cut(token, width - 5)} {100 * chance:.0f}", width) for token, chance in best)
+        out.print((pad(name, first) + "".join(cells)).rstrip(), no_wrap=True, crop=True)
+    out.print("\nThe last line is the model's own prediction.", style="dim")
+    if n_shown < len(tokens):
+        out.print(
+            f"These are the last {n_shown} of {len(tokens)} tokens; --position N shows one.", style="dim"
+        )
+
+
+def one_position(
+    out: "rich.console.Console",
+    found: "minigpt.inspection.Lens",
+    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokens: list[str],
+    position: int,
+) -> None:
+    """A row per depth and a column per rank, at one position."""
+    names = [depth(name) for name in found.names]
+    first, width = max(map(len, names)) + 2, 13
+    n_shown = min(found.ids.shape[-1], max(1, (out.width - first) // width))
+    out.print(
+        f"After token {position} ({tokens[position]}): the likeliest next tokens, with per cent, by depth:\n"
+    )
+    ranks = "".join(pad(f"{rank + 1}", width) for rank in range(n_shown))
+    out.print(pad("", first) + ranks, style="dim", no_wrap=True, crop=True)
+    for d, name in enumerate(names):
+        texts = labels(tokenizer, found.ids[d, position, :n_shown].tolist())
+        chances = 100 * found.probabilities[d, position, :n_shown]
+        cells = (pad(f"{cut(t, width - 6)} {c:.0f}", width) for t, c in zip(texts, chances, strict=True))
+        out.print((pad(name, first) + "".join(cells)).rstrip(), no_wrap=True, crop=True)
+    out.print("\nThe last line is the model's own prediction.", style="dim")
+
+
+def depth(name: str) -> str:
+    """Where in the model this is: "embedding", "after layer 3"."""
+    return "embedding" if name == "h.0.resid_pre" else f"after layer {name.split('.')[1]}"

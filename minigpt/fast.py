@@ -1,0 +1,165 @@
+"""The forward pass of `model.py` once more, arranged for speed; a test proves the two equal.
+
+The arithmetic is the same, so read `model.py` to understand GPT-2 and this file to understand what makes
+NumPy fast. A call without a hook, on the model's own block, runs here. What differs, and what it is worth
+on a 124M model (docs/benchmarks.md has the measurements):
+
+- All rows are one matrix. NumPy multiplies a stack of matrices one by one, which for a batch would read
+  every weight once per row; flattened to (rows, n_embd) it is read once.
+- Up to four rows go through the matrix-vector kernel, which streams a weight once per row. The
+  matrix-matrix kernel first copies the weight into its own layout, which only pays for more rows.
+- Attention goes by blocks of queries, and a block's scores end at its last query: the half that the
+  causal mask would hide is never computed, and what is computed stays in the processor's cache.
+- Elementwise functions write into their input or a buffer, block by block. A pass over memory that does
+  not fit the cache costs more than the arithmetic.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .model import ACTIVATIONS, MLP, Cache, Config, Heads, LayerNorm, Linear, Parameters, gelu_new
+
+Rows = Float[np.ndarray, "rows n_embd"]
+
+GEMV_ROWS = 4  # up to so many rows the matrix-vector kernel is as fast, and rounds less
+GEMV_FLOATS = 900_000  # numbers of a weight that stay cached from one row to the next
+QUERY_BLOCK = 128  # queries per block of attention
+CACHE_FLOATS = 1 << 17  # numbers per block of elementwise work: half a megabyte, half of a common L2 cache
+
+
+def forward(
+    ids: Int[np.ndarray, "*batch tokens"], p: Parameters, config: Config, cache: Cache, logits_to_keep: int
+) -> Float[np.ndarray, "*batch kept vocab"]:
+    """The logits, as `GPT2.__call__` without a hook defines them; `ids` have been checked."""
+    *batch, tokens = ids.shape
+    lengths = np.zeros(batch, np.int64) if cache is None else cache.lengths
+    x = p.wte[ids]
+    x += p.wpe[lengths[..., None] + np.arange(tokens)]
+    x = x.reshape(-1, config.n_embd)
+    for layer, h in enumerate(p.h):
+        qkv = linear(layer_norm(x, h.ln_1, config.layer_norm_epsilon), h.attn.c_attn)
+        q, k, v = split_qkv(qkv, (*batch, tokens, 3, config.n_head, config.head_dim))
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        mixed = attend(q, k, v, lengths, config.attention_scale(layer))
+        x += linear(mixed.reshape(-1, config.n_embd), h.attn.c_proj)
+        x += mlp(layer_norm(x, h.ln_2, config.layer_norm_epsilon), h.mlp, config)
+    x = x.reshape(*batch, tokens, config.n_embd)[..., -logits_to_keep:, :]
+    kept = x.shape[:-1]
+    x = layer_norm(x.reshape(-1, config.n_embd), p.ln_f, config.layer_norm_epsilon)
+    if cache is not None:
+        cache.lengths += tokens
+    return times(x, p.lm_head.T).reshape(*kept, -1)
+
+
+def layer_norm(x: Rows, p: LayerNorm, epsilon: float) -> Rows:
+    """`model.layer_norm` on rows, with three passes less over memory."""
+    n = x.shape[-1]
+    normalised = x - np.add.reduce(x, axis=-1, keepdims=True) / n
+    variance = np.einsum("ij,ij->i", normalised, normalised)[:, None] / n
+    normalised /= np.sqrt(variance + epsilon)
+    normalised *= p.weight
+    normalised += p.bias
+    return normalised
+
+
+def times(
+    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"]
+) -> Float[np.ndarray, "rows n_out"]:
+    """x W, a row at a time while that is faster."""
+    if not 1 < len(x) <= GEMV_ROWS:  # of one row NumPy makes a matrix-vector product by itself
+        return x @ weight
+    n_in, n_out = weight.shape
+    product = np.empty((len(x), n_out), x.dtype)
+    # Where columns lie along memory, take as many as the cache holds until the last row has used them.
+    step = max(1, GEMV_FLOATS // n_in) if weight.flags.f_contiguous else n_out
+    for start in range(0, n_out, step):
+        columns = slice(start, start + step)
+        for row, out in zip(x, product, strict=True):
+            np.matmul(row, weight[:, columns], out=out[columns])
+    return product
+
+
+def linear(x: Float[np.ndarray, "rows n_in"], p: Linear) -> Float[np.ndarray, "rows n_out"]:
+    """x W + b."""
+    product = times(x, p.weight)
+    product += p.bias
+    return product
+
+
+def split_qkv(qkv: Float[np.ndarray, "rows n_out"], shape: tuple[int, ...]) -> Iterator[Heads]:
+    """Views of the queries, keys and values, with the heads in front of the tokens."""
+    parts = qkv.reshape(shape)
+    return (parts[..., part, :, :].swapaxes(-2, -3) for part in range(3))
+
+
+def attend(
+    q: Heads, k: np.ndarray, v: np.ndarray, lengths: Int[np.ndarray, "*batch"], scale: float
+) -> Float[np.ndarray, "*batch tokens n_head head_dim"]:
+    """Causal attention of new queries, of which row b begins at position `lengths[b]`."""
+    *batch, n_head, tokens, head_dim = q.shape
+    mixed = np.empty((*batch, tokens, n_head, head_dim), q.dtype)
+    for row in np.ndindex(*batch):
+        past, out = int(lengths[row]), mixed[row].swapaxes(0, 1)
+        for start in range(0, tokens, QUERY_BLOCK):
+            new = slice(start, min(start + QUERY_BLOCK, tokens))
+            n_keys = past + new.stop
+            step = max(1, CACHE_FLOATS // ((new.stop - start) * n_keys))  # heads that fit the cache
+            for first in range(0, n_head, step):
+                heads = slice(first, first + step)
+                keys, values = k[row][heads, :n_keys], v[row][heads, :n_keys]
+                attend_block(q[row][heads, new], keys, values, scale, out[heads, new])
+    return mixed
+
+
+def attend_block(q: Heads, k: np.ndarray, v: np.ndarray, scale: float, out: Heads) -> None:
+    """Fill `out` with the attention of some queries, the last of which sees every key."""
+    tokens, n_keys = q.shape[-2], k.shape[-2]
+    weights = q @ k.swapaxes(-1, -2)
+    weights *= scale
+    if tokens > 1:  # only the keys of the block itself can lie in a query's future
+        weights[..., n_keys - tokens :] += future_mask(tokens, q.dtype)
+    weights -= np.maximum.reduce(weights, axis=-1, keepdims=True)
+    np.exp(weights, out=weights)
+    total = np.add.reduce(weights, axis=-1, keepdims=True)
+    np.divide(weights @ v, total, out=out)  # dividing the mean is cheaper than dividing the weights
+
+
+@lru_cache(maxsize=4)
+def future_mask(tokens: int, dtype: np.dtype) -> Float[np.ndarray, "tokens tokens"]:
+    """-inf above the diagonal, 0 on it and below."""
+    mask = np.triu(np.full((tokens, tokens), -np.inf, dtype), 1)
+    mask.setflags(write=False)
+    return mask
+
+
+def mlp(x: Rows, p: MLP, config: Config) -> Rows:
+    """`model.mlp` on rows."""
+    hidden = linear(x, p.c_fc)
+    if ACTIVATIONS[config.activation_function] is gelu_new:
+        gelu_new_in_place(hidden)
+    else:
+        hidden = ACTIVATIONS[config.activation_function](hidden)
+    return linear(hidden, p.c_proj)
+
+
+def gelu_new_in_place(x: Rows) -> None:
+    """`model.gelu_new`, the same operations in the same order, block by block."""
+    flat = x.reshape(-1)
+    buffer = np.empty(min(flat.size, CACHE_FLOATS), x.dtype)
+    for start in range(0, flat.size, CACHE_FLOATS):
+        block = flat[start : start + CACHE_FLOATS]
+        inner = buffer[: block.size]
+        np.multiply(block, block, out=inner)
+        inner *= block
+        inner *= 0.044715
+        inner += block
+        inner *= math.sqrt(2.0 / math.pi)
+        np.tanh(inner, out=inner)
+        inner += 1.0
+        block *= 0.5
+        block *= inner

@@ -1,0 +1,303 @@
+"""The autoregressive loop: choose a token, append it, ask the model again.
+
+The prompt runs through the model once (the *prefill*); after that every step feeds one token, because the
+key/value cache remembers the others (the *decode*). A generation owns its cache and its random numbers,
+so generations that share a model, also from several threads, do not influence each other.
+
+A generation ends for one of four reasons:
+
+- `max_new_tokens`: there are as many new tokens as were asked for;
+- `stop_id`: the model chose one of `stop_ids`, by default <|endoftext|>, which ends a text;
+- `stop_text`: the text contains a stop string (`generate_text` alone);
+- `context_full`: there is no position left for another token.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Literal, TypedDict, Unpack
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from .checks import checked_ids
+from .errors import InputError
+from .model import GPT2, KVCache
+from .sampling import Number, Sampling, check_range
+from .scoring import largest, log_softmax
+from .tokenizer import END_OF_TEXT, Tokenizer
+
+StopReason = Literal["max_new_tokens", "stop_id", "stop_text", "context_full"]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling`, for functions that pass them on."""
+
+    temperature: Number
+    top_k: int
+    top_p: Number
+    min_p: Number
+    repetition_penalty: Number
+
+
+# -------------------------------------------------------------------------------------------------- tokens
+
+
+class Continuation:
+    """The tokens appended to one prompt, and why they ended.
+
+    `ids` holds the new tokens, the one that ended the text included; `stop_reason` is None until the end.
+    """
+
+    def __init__(
+        self,
+        prompt: ArrayLike,
+        model: GPT2,
+        sampling: Sampling,
+        max_new_tokens: int,
+        seed: int | None,
+        stop_ids: Collection[int],
+    ) -> None:
+        check_range("max_new_tokens", max_new_tokens)
+        prompt_ids = checked_ids(prompt, model.config)
+        if prompt_ids.ndim != 1:
+            raise InputError(f"ids: found shape {prompt_ids.shape}; for several prompts use generate_batch.")
+        self.prompt_ids: list[int] = prompt_ids.tolist()
+        self.ids: list[int] = []
+        self.stop_reason: StopReason | None = None if max_new_tokens else "max_new_tokens"
+        self._max_new_tokens = max_new_tokens
+        # One token more than there are positions left, because nothing has to follow the last one.
+        self._room = model.config.n_positions - len(self.prompt_ids) + 1
+        self._stop_ids = frozenset(stop_ids)
+        self._model, self._sampling, self._rng = model, sampling, new_rng(seed)
+
+    def append(self, logits: Float[np.ndarray, " vocab"]) -> int:
+        """Choose a token by the logits that follow the last one."""
+        token_id = self._sampling.choose(logits, self.prompt_ids + self.ids, self._rng)
+        self.ids.append(token_id)
+        if token_id in self._stop_ids:
+            self.stop_reason = "stop_id"
+        elif len(self.ids) == self._max_new_tokens:
+            self.stop_reason = "max_new_tokens"
+        elif len(self.ids) == self._room:
+            self.stop_reason = "context_full"
+        return token_id
+
+
+def new_rng(seed: int | None) -> np.random.Generator:
+    """A generator of random numbers (PCG64); without a seed, one that nobody can repeat."""
+    if seed is not None:
+        check_range("seed", seed)
+    return np.random.default_rng(seed)
+
+
+class Generation(Continuation, Iterator[int]):
+    """A continuation that computes its tokens while it is iterated over; see `generate`."""
+
+    @cached_property
+    def _cache(self) -> KVCache:
+        return self._model.new_cache()
+
+    def __next__(self) -> int:
+        if self.stop_reason is not None:
+            raise StopIteration
+        new_to_the_cache = self.ids[-1:] or self.prompt_ids
+        return self.append(self._model(new_to_the_cache, cache=self._cache, logits_to_keep=1)[-1])
+
+
+def generate(
+    model: GPT2,
+    ids: ArrayLike,
+    *,
+    max_new_tokens: int,
+    temperature: Number = 1.0,
+    top_k: int = 0,
+    top_p: Number = 1.0,
+    min_p: Number = 0.0,
+    repetition_penalty: Number = 1.0,
+    seed: int | None = None,
+    stop_ids: Collection[int] = (END_OF_TEXT,),
+) -> Generation:
+    """Continue the prompt `ids`, (tokens,), by up to `max_new_tokens` tokens.
+
+    Iterate over the result to stream the new ids, each computed when it is asked for; afterwards it holds
+    `ids` and `stop_reason`. The settings are those of `sampling`: temperature 0 is greedy. The same seed
+    gives the same tokens. Raises `InputError` for an impossible argument, and `ContextLengthError` for a
+    prompt longer than the context, before anything is computed.
+    """
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    return Generation(ids, model, sampling, max_new_tokens, seed, stop_ids)
+
+
+def generate_batch(
+    model: GPT2,
+    prompts: Sequence[ArrayLike],
+    *,
+    max_new_tokens: int,
+    seed: int | Sequence[int] | None = None,
+    stop_ids: Collection[int] = (END_OF_TEXT,),
+    **sampling: Unpack[SamplingOptions],
+) -> list[Continuation]:
+    """Continue prompts of any lengths together, which costs less than one after the other.
+
+    Each gives what `generate` gives for it alone, up to float32 rounding: one seed is every prompt's seed.
+    For different continuations of the same prompt give a sequence, one seed per prompt. The rows come back
+    when all are finished; to stream, use `generate`. Raises what `generate` raises.
+    """
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed] * len(prompts)
+    if len(seeds) != len(prompts):
+        raise InputError(f"seed: found {len(seeds)} for {len(prompts)} prompts; give one, or one per prompt.")
+    rows = [
+        Continuation(prompt, model, Sampling(**sampling), max_new_tokens, row_seed, stop_ids)
+        for prompt, row_seed in zip(prompts, seeds, strict=True)
+    ]
+    cache = prefill_all_but_last(model, [row.prompt_ids for row in rows])
+    while any(row.stop_reason is None for row in rows):
+        last = [(row.ids or row.prompt_ids)[-1:] for row in rows]
+        logits = model(last, cache=cache, logits_to_keep=1)[:, -1]
+        for index, row in enumerate(rows):
+            if row.stop_reason is None:
+                row.append(logits[index])
+            if row.stop_reason is not None:  # it is computed on with the others, as a text of one token
+                cache.lengths[index] = 0
+    return rows
+
+
+def prefill_all_but_last(model: GPT2, prompts: list[list[int]]) -> KVCache:
+    """A cache of the prompts, each without its last token, which is left to ask for what follows it.
+
+    The shorter ones are padded on the right, where no token of theirs can see it.
+    """
+    cache = model.new_cache(len(prompts))
+    lengths = np.array([len(prompt) - 1 for prompt in prompts])
+    if lengths.any():
+        padded = np.zeros((len(prompts), lengths.max()), np.int64)
+        for row, prompt in zip(padded, prompts, strict=True):
+            row[: len(prompt) - 1] = prompt[:-1]
+        model(padded, cache=cache, logits_to_keep=1)
+        cache.lengths[...] = lengths
+    return cache
+
+
+# --------------------------------------------------------------------------------------------- beam search
+
+
+def beam_search(
+    model: GPT2,
+    ids: ArrayLike,
+    *,
+    num_beams: int,
+    max_new_tokens: int,
+    length_penalty: Number = 1.0,
+    stop_ids: Collection[int] = (END_OF_TEXT,),
+) -> list[int]:
+    """The likeliest continuation, (tokens,), that the `num_beams` best beginnings of one lead to.
+
+    Its score is the sum of its log-probabilities, divided by its length to the power of `length_penalty`.
+    Likely is not good: an open text goes in circles (Holtzman et al. 2020). This is what `transformers`
+    finds with `early_stopping=False`. Raises what `generate` raises, and `InputError` below one beam.
+    """
+    check_range("num_beams", num_beams)
+    check_range("length_penalty", length_penalty)
+    prompt = Continuation(ids, model, Sampling(), max_new_tokens, None, stop_ids).prompt_ids
+    longest = min(max_new_tokens, model.config.n_positions - len(prompt) + 1)
+    cache = prefill_all_but_last(model, [prompt] * num_beams)
+    beams = np.full((num_beams, 1), prompt[-1])
+    scores = np.where(np.arange(num_beams) == 0, 0.0, -np.inf)  # at first all beams are the same: follow one
+    finished: list[tuple[float, list[int]]] = []
+    for length in range(1, longest + 1):
+        logprobs = log_softmax(model(beams[:, -1:], cache=cache, logits_to_keep=1)[:, -1]) + scores[:, None]
+        # So many that num_beams of them go on, even if every beam could end with every stop id.
+        best = largest(logprobs.ravel(), num_beams * max(2, 1 + len(stop_ids)))
+        parents, tokens = np.divmod(best, logprobs.shape[-1])
+        longer, totals = np.column_stack([beams[parents], tokens]), logprobs.ravel()[best]
+        ends = np.isin(tokens, list(stop_ids)) | (length == longest)
+        for place in np.flatnonzero(ends[:num_beams]):
+            finished.append((totals[place] / length**length_penalty, longer[place, 1:].tolist()))
+        finished = sorted(finished, key=lambda scored: -scored[0])[:num_beams]
+        going_on = np.flatnonzero(~ends)[:num_beams]
+        scores, beams = totals[going_on], longer[going_on]
+        is_full = len(finished) == num_beams
+        if length == longest or (is_full and scores[0] / length**length_penalty <= finished[-1][0]):
+            break  # the best beam, as it is now, would not be better than the worst that is finished
+        reorder(cache, parents[going_on])
+    return finished[0][1] if finished else []
+
+
+def reorder(cache: KVCache, rows: Int[np.ndarray, " batch"]) -> None:
+    """Put copies of these rows in place of all rows, which must be equally long."""
+    for array in (cache.keys, cache.values):
+        used = array[..., : cache.lengths.max(), :]
+        used[...] = used[:, rows]
+
+
+# ---------------------------------------------------------------------------------------------------- text
+
+
+class TextGeneration(Iterator[str]):
+    """A generation as pieces of text; see `generate_text`. Afterwards it holds `text` and `stop_reason`."""
+
+    def __init__(self, generation: Generation, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+        if "" in stop:
+            raise InputError("stop: found an empty string, which is everywhere; give at least one character.")
+        self.text = ""
+        self.stop_reason: StopReason | None = None
+        self._generation, self._tokenizer, self._stop = generation, tokenizer, stop
+        self._pieces = self._stream()
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens so far: all that the model chose, also those behind a stop string."""
+        return self._generation.ids
+
+    def __next__(self) -> str:
+        piece = next(self._pieces)
+        self.text += piece
+        return piece
+
+    def _stream(self) -> Iterator[str]:
+        stream, held = self._tokenizer.stream(), ""
+        for token_id in self._generation:
+            if self._generation.stop_reason != "stop_id":  # a token that ends the text is not part of it
+                held += stream.push(token_id)
+            ready, held, found = split_at_stop(held, self._stop)
+            if ready:
+                yield ready
+            if found:
+                self.stop_reason = "stop_text"
+                return
+        self.stop_reason = self._generation.stop_reason
+        if rest := held + stream.flush():
+            yield rest
+
+
+def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
+    """Cut `text` into what can be shown, what may become a stop string, and whether one was found."""
+    found = [start for start in map(text.find, stop) if start >= 0]
+    if found:
+        return text[: min(found)], "", True
+    beginnings = (length for word in stop for length in range(1, len(word)) if text.endswith(word[:length]))
+    ready = len(text) - max(beginnings, default=0)
+    return text[:ready], text[ready:], False
+
+
+def generate_text(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    max_new_tokens: int,
+    stop: str | Sequence[str] = (),
+    seed: int | None = None,
+    stop_ids: Collection[int] = (END_OF_TEXT,),
+    **sampling: Unpack[SamplingOptions],
+) -> TextGeneration:
+    """Continue a prompt as `generate` does, streaming pieces of text that end with a complete character.
+
+    An empty prompt starts from <|endoftext|>. The text ends before the first of the `stop` strings, also
+    one that several tokens make up: what may be its beginning is held back until that is decided.
+    Afterwards the result holds `text`, `ids` and `stop_reason`. Raises what `generate` raises.
+    """
+    ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    generation = generate(model, ids, max_new_tokens=max_new_tokens, seed=seed, stop_ids=stop_ids, **sampling)
+    return TextGeneration(generation, tokenizer, [stop] if isinstance(stop, str) else stop)

@@ -1,0 +1,39 @@
+"""Looking inside and intervening: the one mechanism, a function that sees every intermediate array.
+
+The model calls `hook(name, array)` at each point of its forward pass and goes on with what comes back. A
+hook that returns its argument only looks; one that returns another array of the same shape intervenes.
+Recording, logit lens, attribution, ablation and patching (`minigpt.inspection`) are all built on it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .errors import HookError
+
+Hook = Callable[[str, np.ndarray], np.ndarray]
+
+
+def as_it_is(_name: str, array: np.ndarray) -> np.ndarray:
+    """The hook that changes nothing."""
+    return array
+
+
+def within(part: str, hook: Hook) -> Hook:
+    """The same hook for one part of the model, which need not know where it stands."""
+    return lambda name, array: hook(f"{part}.{name}", array)
+
+
+def checked_hook(hook: Hook | None) -> Hook:
+    """The hook, refusing results that the model could not go on with; for None, one that does nothing."""
+    if hook is None:
+        return as_it_is
+
+    def checked(name: str, array: np.ndarray) -> np.ndarray:
+        result = hook(name, array)
+        if not isinstance(result, np.ndarray) or result.shape != array.shape:
+            found = f"shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
+            raise HookError(f"hook: {name} must stay an array of shape {array.shape}; it returned {found}.")
+        return result.astype(array.dtype, copy=False)
+
+    return checked

@@ -1,0 +1,56 @@
+"""Who looks at whom: attention weights, for reading here and for the viewers that others have written.
+
+    weights = attention_weights(model, ids)                  # (n_layer, n_head, queries, keys)
+    head_view(**for_bertviz(model, tokenizer, ids))          # from bertviz import head_view
+    attention_heads(**for_circuitsvis(model, tokenizer, ids, layer=5))   # from circuitsvis.attention
+
+A row of weights says how much of its mean a token takes from each token before it, and from itself. It sums
+to one; a head that finds nothing of interest puts it on the first token.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ..errors import InputError
+from ..hooks import Hook
+from ..model import GPT2
+from ..tokenizer import Tokenizer
+from .tracing import trace
+
+
+def attention_weights(
+    model: GPT2, ids: ArrayLike, *, hook: Hook | None = None
+) -> Float[np.ndarray, "n_layer *batch n_head tokens tokens"]:
+    """The attention weights of every layer and head, `[layer, head, query, key]` for one text."""
+    return trace(model, ids, names="h.*.attn.weights", hook=hook).stack("h.*.attn.weights")
+
+
+def for_bertviz(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> dict[str, Any]:
+    """The arguments of BertViz' `head_view` and `model_view`: a torch tensor (1, n_head, T, T) per layer.
+
+    Raises `InputError` where torch is not installed.
+    """
+    try:
+        import torch  # BertViz needs it, minigpt does not
+    except ModuleNotFoundError:
+        raise InputError("torch is missing, and BertViz takes its tensors; run: pip install torch") from None
+    weights = attention_weights(model, ids)
+    return {
+        "attention": [torch.from_numpy(layer[None]) for layer in weights],
+        "tokens": texts(tokenizer, ids),
+    }
+
+
+def for_circuitsvis(model: GPT2, tokenizer: Tokenizer, ids: list[int], layer: int) -> dict[str, Any]:
+    """The arguments of CircuitsVis' `attention_heads` for one layer: an array (n_head, T, T)."""
+    if not 0 <= layer < model.config.n_layer:
+        raise InputError(f"layer is {layer}; this model has layers 0 to {model.config.n_layer - 1}.")
+    return {"attention": attention_weights(model, ids)[layer], "tokens": texts(tokenizer, ids)}
+
+
+def texts(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    """The text of each token."""
+    return [tokenizer.token_text(token_id) for token_id in ids]

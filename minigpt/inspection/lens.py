@@ -1,0 +1,97 @@
+"""The logit lens: what each block would predict if it were the last.
+
+The residual stream has one width from the embedding to the end, so the final layer norm and the LM head
+can read it anywhere. Early on they see the token itself, later more and more of the answer.
+
+Reference: nostalgebraist 2020, "interpreting GPT: the logit lens".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from ..checks import checked_ids, checked_position
+from ..errors import InputError
+from ..hooks import Hook, as_it_is
+from ..model import GPT2, Residual, layer_norm
+from ..sampling import probabilities
+from ..scoring import largest
+from .tracing import Trace, trace
+
+
+@np.errstate(all="ignore")  # as in the model itself
+def unembed(model: GPT2, x: Residual) -> Float[np.ndarray, "*batch tokens vocab"]:
+    """The logits that the end of the model gives for a residual stream from anywhere in it.
+
+    The layer norm takes mean and variance from `x` itself, as it would if `x` were the last.
+    """
+    p = model.parameters
+    return layer_norm(x, p.ln_f, model.config.layer_norm_epsilon, as_it_is, "ln_f") @ p.lm_head.T
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The likeliest tokens at every depth: before block 0, and after every block."""
+
+    names: tuple[str, ...]  # what was read: "h.0.resid_pre", "h.0.resid_post", "h.1.resid_post", …
+    ids: Int[np.ndarray, "depth tokens top"]  # best first
+    logits: Float[np.ndarray, "depth tokens top"]
+    probabilities: Float[np.ndarray, "depth tokens top"]
+
+
+def residual_names(model: GPT2) -> list[str]:
+    """The hooks of the residual stream, from the embedding to the last block."""
+    return ["h.0.resid_pre", *(f"h.{layer}.resid_post" for layer in range(model.config.n_layer))]
+
+
+def logit_lens(
+    model: GPT2,
+    ids: ArrayLike,
+    *,
+    top: int = 1,
+    positions: Sequence[int] | None = None,
+    hook: Hook | None = None,
+) -> Lens:
+    """Read the residual stream at every depth; keep the `top` likeliest tokens of each position.
+
+    `positions` asks for some, in this order; negative ones count from the end. The last depth is the
+    model's own output. Raises `InputError` for a batch, for a position that is not there, and unless `top`
+    is 1 to the size of the vocabulary.
+    """
+    if not isinstance(top, Integral) or not 1 <= top <= model.config.vocab_size:
+        raise InputError(f"top is {top}; it must be 1 to {model.config.vocab_size}.")
+    passed, names = single(model, ids, hook), residual_names(model)
+    n_tokens = passed.ids.size
+    rows = [checked_position(p, n_tokens) for p in (range(n_tokens) if positions is None else positions)]
+    shape = (len(names), len(rows), top)
+    best, logits, chances = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
+    for depth, name in enumerate(names):
+        for column, row in enumerate(unembed(model, passed[name][rows])):
+            chance = probabilities(row)  # which refuses what is not finite
+            best[depth, column] = tokens = largest(row, top)
+            logits[depth, column], chances[depth, column] = row[tokens], chance[tokens]
+    return Lens(tuple(names), best, logits, chances)
+
+
+def lens_logits(
+    model: GPT2, ids: ArrayLike, *, position: int = -1, hook: Hook | None = None
+) -> Float[np.ndarray, "depth vocab"]:
+    """All logits that each depth gives at one position: before block 0, and after every block.
+
+    Raises `InputError` for a batch, and for a position that is not there.
+    """
+    passed = single(model, ids, hook)
+    row = [checked_position(position, passed.ids.size)]  # a list keeps the axis
+    return np.stack([unembed(model, passed[name][row])[0] for name in residual_names(model)])
+
+
+def single(model: GPT2, ids: ArrayLike, hook: Hook | None) -> Trace:
+    """The trace of one text's residual stream. Raises `InputError` for a batch."""
+    array = checked_ids(ids, model.config)
+    if array.ndim != 1:
+        raise InputError(f"ids: found shape {array.shape}; give the ids of one text, (tokens,).")
+    return trace(model, array, names=("wte", "wpe", "h.*.resid_*"), hook=hook, logits_to_keep=1)

@@ -1,0 +1,107 @@
+"""Figures for notebooks and papers, as matplotlib axes to go on with.
+
+    ax = plot_attention(model, tokenizer, ids, layer=5, head=1)
+    ax.figure.savefig("attention.svg")
+
+They need matplotlib, which is the extra `plot`. Colours are viridis, which stays readable in grey and to
+the colour-blind.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..model import GPT2
+from ..sampling import probabilities
+from ..scoring import largest
+from ..tokenizer import Tokenizer
+from .attention import attention_weights
+from .lens import logit_lens
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+
+def plot_attention(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    *,
+    layer: int,
+    head: int,
+    ax: "matplotlib.axes.Axes | None" = None,
+) -> "matplotlib.axes.Axes":
+    """A heat map of one head: a row per token, a column per token that it looks at."""
+    for name, value, n in (("layer", layer, model.config.n_layer), ("head", head, model.config.n_head)):
+        if not 0 <= value < n:
+            raise InputError(f"{name} is {value}; this model has 0 to {n - 1}.")
+    ax = ax or new_axes()
+    weights = attention_weights(model, ids)[layer, head]
+    hidden = np.triu(np.ones_like(weights, bool), 1)
+    image = ax.imshow(np.ma.masked_array(weights, hidden), vmin=0.0, vmax=1.0, cmap="viridis")
+    labels = token_labels(tokenizer, ids)
+    ax.set_xticks(range(len(ids)), labels, rotation=90)
+    ax.set_yticks(range(len(ids)), labels)
+    ax.set(xlabel="looks at", ylabel="token", title=f"attention weights, layer {layer}, head {head}")
+    ax.figure.colorbar(image, ax=ax, label="weight")
+    return ax
+
+
+def plot_next_tokens(
+    model: GPT2, tokenizer: Tokenizer, ids: list[int], *, top: int = 10, temperature: float = 1.0,
+    ax: "matplotlib.axes.Axes | None" = None,
+) -> "matplotlib.axes.Axes":  # fmt: skip
+    """Bars: the probabilities of the likeliest next tokens, likeliest on top."""
+    ax = ax or new_axes()
+    logits = model(ids, logits_to_keep=1)[-1]
+    best = largest(logits, top)
+    bars = ax.barh(token_labels(tokenizer, best.tolist()), probabilities(logits, temperature)[best])
+    ax.bar_label(bars, [f"{logit:.2f}" for logit in logits[best]], padding=3)
+    ax.invert_yaxis()
+    ax.margins(x=0.15)  # room for the numbers
+    ax.set(
+        xlabel="probability (the number at a bar is the logit)",
+        title=f"next token, temperature {temperature:g}",
+    )
+    return ax
+
+
+def plot_logit_lens(
+    model: GPT2, tokenizer: Tokenizer, ids: list[int], *, ax: "matplotlib.axes.Axes | None" = None
+) -> "matplotlib.axes.Axes":
+    """A table as a heat map: for each layer and position the likeliest token, coloured by its probability."""
+    ax = ax or new_axes(width=2.5 + 0.8 * len(ids))
+    lens = logit_lens(model, ids)
+    chances = lens.probabilities[:, :, 0]
+    image = ax.imshow(chances, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto", origin="lower")
+    for (depth, position), token in np.ndenumerate(lens.ids[:, :, 0]):
+        label = token_labels(tokenizer, [int(token)])[0]
+        dark = chances[depth, position] < 0.6
+        ax.text(position, depth, label, ha="center", va="center", color="white" if dark else "black")
+    ax.set_xticks(range(len(ids)), token_labels(tokenizer, ids), rotation=90)
+    ax.set_yticks(range(len(lens.names)), lens.names)
+    ax.set(xlabel="token", title="logit lens: the likeliest next token at every depth")
+    ax.figure.colorbar(image, ax=ax, label="probability")
+    return ax
+
+
+def token_labels(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    """Tokens as labels: spaces and line ends visible, and no dollar sign that matplotlib would interpret."""
+
+    def seen(character: str) -> str:
+        if character == " ":
+            return "␣"
+        return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+    texts = (tokenizer.token_text(token_id) for token_id in ids)
+    return ["".join(map(seen, text)).replace("$", r"\$") for text in texts]
+
+
+def new_axes(width: float = 6.4) -> "matplotlib.axes.Axes":
+    """Axes of their own, in a figure at least so many inches wide; raises `InputError` without matplotlib."""
+    try:
+        import matplotlib.pyplot as plt
+    except ModuleNotFoundError:
+        raise InputError("matplotlib is missing; install the extra: minigpt-numpy[plot].") from None
+    return plt.subplots(layout="constrained", figsize=(max(width, 6.4), 4.8))[1]

@@ -1,0 +1,189 @@
+"""From logits to a token: shape the distribution, then draw from it.
+
+Each processor is a pure function from logits to logits over the last axis: it rescales them, or sets the
+logits of the tokens it rules out to -inf, which is probability 0. `Sampling` holds one setting of each
+and applies them in the order of `transformers` (`GenerationMixin._get_logits_processor`): repetition
+penalty, temperature, top-k, top-p, min-p. Every processor gives what its namesake gives in
+`transformers.generation.logits_process`, which the test suite checks.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from .errors import InputError, NumericsError
+from .model import softmax
+
+Logits = Float[np.ndarray, "*batch vocab"]
+Number = float | int  # `temperature=0` is as good as `temperature=0.0`
+
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes integers alone
+    "temperature": (lambda value: 0 <= value < math.inf, "a finite number, 0 (greedy) or above"),
+    "top_k": (lambda value: index(value) >= 0, "an integer: 0 (off) or a number of tokens"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (off)"),
+    "min_p": (lambda value: 0 <= value <= 1, "from 0 (off) to 1"),
+    "repetition_penalty": (lambda value: 0 < value < math.inf, "a finite number above 0; 1 is off"),
+    "max_new_tokens": (lambda value: index(value) >= 0, "an integer, 0 or above"),
+    "seed": (lambda value: index(value) >= 0, "an integer, 0 or above"),
+    "top": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "num_beams": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "length_penalty": (math.isfinite, "a finite number"),
+}
+
+
+def check_range(name: str, value: Any) -> None:
+    """Raise `InputError` if the argument `name` cannot have this value (NaN never can)."""
+    is_valid, allowed = RANGES[name]
+    try:
+        fits = is_valid(value)
+    except (TypeError, ValueError):  # another type, an array
+        fits = False
+    if not fits:
+        raise InputError(f"{name} is {value}; it must be {allowed}.")
+
+
+def check_finite(logits: Logits) -> None:
+    """Raise `NumericsError` unless every row has a largest logit; -inf stands for an impossible token."""
+    largest = logits.max(axis=-1)  # NaN, if there is one anywhere
+    if not np.isfinite(largest).all():
+        culprit = largest[~np.isfinite(largest)][0] if largest.ndim else largest
+        raise NumericsError(
+            f"the logits are not finite: the largest is {culprit}, so there are no probabilities. "
+            "Either the checkpoint's weights are too large or not finite, or a hook made them so."
+        )
+
+
+def probabilities(logits: ArrayLike, temperature: Number = 1.0) -> Float[np.ndarray, "*batch vocab"]:
+    """Softmax of `logits / temperature` over the last axis, in float64.
+
+    Below 1 a temperature sharpens the distribution, above 1 it flattens it; 0 is the limit: the argmax has
+    probability 1. Raises `InputError` for a temperature that is not finite or below 0, and
+    `NumericsError` for logits that are NaN or +inf.
+    """
+    check_range("temperature", temperature)
+    scores = np.asarray(logits, np.float64)
+    check_finite(scores)
+    if temperature == 0:
+        likeliest = scores.argmax(axis=-1, keepdims=True)
+        return (np.arange(scores.shape[-1]) == likeliest).astype(np.float64)
+    with np.errstate(over="ignore"):  # relative to the largest, whatever overflows is -inf: probability 0
+        return softmax((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+
+
+# ------------------------------------------------------------------------ processors: logits to logits
+
+
+def repetition_penalty(logits: Logits, previous_ids: ArrayLike, penalty: Number) -> Logits:
+    """Make the tokens that occurred less likely: divide their logits if positive, multiply if negative.
+
+    `previous_ids` is (*batch, n), prompt included. Keskar et al. 2019, "CTRL", section 4.1, as in
+    `RepetitionPenaltyLogitsProcessor`: a token counts once, however often it occurred.
+    """
+    check_range("repetition_penalty", penalty)
+    ids = np.asarray(previous_ids, np.int64)
+    previous = np.take_along_axis(logits, ids, axis=-1)
+    penalised = logits.copy()
+    np.put_along_axis(penalised, ids, np.where(previous < 0, previous * penalty, previous / penalty), axis=-1)
+    return penalised
+
+
+def temperature(logits: Logits, value: Number) -> Logits:
+    """Stretch (below 1) or squeeze (above 1) the logits; `value` is above 0, as 0 means greedy choice."""
+    check_range("temperature", value)
+    if value == 0:
+        raise InputError("temperature is 0; there is nothing to divide by: take the argmax instead.")
+    return logits / value
+
+
+def top_k(logits: Logits, k: int) -> Logits:
+    """Keep the `k` largest logits, and all that equal the smallest of them; 0 keeps everything."""
+    check_range("top_k", k)
+    if k == 0 or k >= logits.shape[-1]:
+        return logits
+    smallest_kept = np.partition(logits, -k, axis=-1)[..., -k, None]
+    return np.where(logits < smallest_kept, -np.inf, logits)
+
+
+def top_p(logits: Logits, p: Number) -> Logits:
+    """Keep the likeliest tokens, as few as have a probability of `p` together, and at least one.
+
+    Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1 (nucleus sampling).
+    """
+    check_range("top_p", p)
+    ascending = np.sort(logits, axis=-1)
+    cumulative = np.cumsum(softmax(ascending), axis=-1, dtype=np.float64)
+    n_removed = (cumulative[..., :-1] <= 1 - p).sum(axis=-1, keepdims=True)
+    smallest_kept = np.take_along_axis(ascending, n_removed, axis=-1)
+    # Of several that equal the smallest only so many are needed: those that rank higher, by their lower ids.
+    larger, equal = logits > smallest_kept, logits == smallest_kept
+    n_equal_kept = logits.shape[-1] - n_removed - larger.sum(axis=-1, keepdims=True)
+    kept = larger | (equal & (np.cumsum(equal, axis=-1, dtype=np.int32) <= n_equal_kept))
+    return np.where(kept, logits, -np.inf)
+
+
+def min_p(logits: Logits, p: Number) -> Logits:
+    """Keep the tokens that are at least `p` times as likely as the likeliest.
+
+    Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
+    """
+    check_range("min_p", p)
+    relative = np.exp(logits - logits.max(axis=-1, keepdims=True))  # the ratio needs no normalisation
+    return np.where(relative < p, -np.inf, logits)
+
+
+# --------------------------------------------------------------------------------- choosing one token
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: one setting per processor, with the values that switch it off.
+
+    Raises `InputError` for a value out of range.
+    """
+
+    temperature: Number = 1.0  # 0 is greedy: always the likeliest
+    top_k: int = 0
+    top_p: Number = 1.0
+    min_p: Number = 0.0
+    repetition_penalty: Number = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            check_range(name, value)
+
+    def rescale(self, logits: Logits, previous_ids: ArrayLike) -> Logits:
+        """Penalty and temperature; greedy choice asks for no more than the penalty."""
+        if self.repetition_penalty != 1:
+            logits = repetition_penalty(logits, previous_ids, self.repetition_penalty)
+        check_finite(logits)
+        if self.temperature == 0:
+            return logits
+        with np.errstate(over="ignore"):  # relative to the largest, whatever overflows is -inf
+            relative = logits - logits.max(axis=-1, keepdims=True)
+            # Float32 would round a smaller temperature to 0; at this one ties alone are left to chance.
+            return temperature(relative, max(self.temperature, 1e-30))
+
+    def cut(self, logits: Logits) -> Logits:
+        """Rule tokens out by top-k, then top-p of what is left, then min-p."""
+        logits = top_k(logits, self.top_k)
+        logits = top_p(logits, self.top_p) if self.top_p < 1 else logits
+        return min_p(logits, self.min_p) if self.min_p > 0 else logits
+
+    def choose(
+        self, logits: Float[np.ndarray, " vocab"], previous_ids: ArrayLike, rng: np.random.Generator
+    ) -> int:
+        """The id of the next token, drawn with one uniform number from `rng`; greedy draws none."""
+        scores = self.rescale(logits, previous_ids)
+        if self.temperature == 0:
+            return int(scores.argmax())
+        # What top-k rules out costs no time after it: go on with the survivors alone.
+        kept = np.flatnonzero(top_k(scores, self.top_k) > -np.inf)
+        # Inverse transform sampling. The weights need no normalisation: scale the uniform number instead.
+        cumulative = np.cumsum(np.exp(self.cut(scores[kept])), dtype=np.float64)
+        return int(kept[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])

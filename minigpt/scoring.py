@@ -1,0 +1,275 @@
+"""How likely a model finds a text: log-probabilities, perplexity, comparisons of continuations.
+
+Logits are float32, as the model gives them; what is computed from them is float64. Logarithms are natural
+unless a name says bits. A prompt or a continuation is a sequence of ids.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from .checks import checked_ids
+from .errors import InputError
+from .model import GPT2
+from .sampling import Logits, Number, check_finite, check_range, probabilities
+from .tokenizer import Tokenizer
+
+Vector = Float[np.ndarray, " vocab"]
+Logprobs = Float[np.ndarray, " tokens"]
+ROWS_AT_A_TIME = 32  # 32 rows of 50,257 logits are 13 MB in float64; a window's 1,023 would be 411
+
+
+def log_softmax(logits: Logits) -> Float[np.ndarray, "*batch vocab"]:
+    """Logits to log-probabilities over the last axis. Raises `NumericsError` for NaN and +inf."""
+    check_finite(logits)
+    scores = logits.astype(np.float64)
+    scores -= scores.max(axis=-1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return scores
+
+
+def logprobs_of(logits: Float[np.ndarray, "tokens vocab"], ids: Int[np.ndarray, " tokens"]) -> Logprobs:
+    """The log-probability that each row of logits gives to the id beside it."""
+    result = np.empty(len(ids))
+    for start in range(0, len(ids), ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        result[rows] = np.take_along_axis(log_softmax(logits[rows]), ids[rows, None], axis=-1)[:, 0]
+    return result
+
+
+def largest(values: Float[np.ndarray, " n"], count: int) -> Int[np.ndarray, " largest"]:
+    """Where the `count` largest values are, largest first; of equal ones the lower index comes first."""
+    count = min(count, len(values))
+    contenders = np.flatnonzero(
+        values >= np.partition(values, -count)[-count]
+    )  # sorting all takes far longer
+    return contenders[np.argsort(-values[contenders], kind="stable")][:count]
+
+
+# ---------------------------------------------------------------------------------------- the next token
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """A row of the table of next tokens."""
+
+    rank: int  # from 1, by logit; of equal ones the lower id comes first
+    id: int
+    text: str
+    logit: float  # the raw score
+    probability: float  # after temperature
+
+
+def next_tokens(
+    logits: Vector, tokenizer: Tokenizer, top: int = 10, temperature: Number = 1.0
+) -> list[NextToken]:
+    """The `top` largest of the logits that follow a context, largest first."""
+    check_range("top", top)
+    ranking, probability = largest(logits, top).tolist(), probabilities(logits, temperature)
+    return [
+        NextToken(place, token_id, tokenizer.token_text(token_id), float(logits[token_id]), float(p))
+        for place, (token_id, p) in enumerate(zip(ranking, probability[ranking], strict=True), start=1)
+    ]
+
+
+def rank(logits: Vector, token_id: int) -> int:
+    """A token's place by logit, from 1 for the largest; of equal ones the lower id comes first."""
+    larger = np.count_nonzero(logits > logits[token_id])
+    return int(1 + larger + np.count_nonzero(logits[:token_id] == logits[token_id]))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A continuation that somebody asked about."""
+
+    text: str
+    ids: list[int]
+    logit: float  # of its first token, as are probability and rank
+    probability: float  # after temperature
+    rank: int
+    logprob: float  # of the whole continuation, at temperature 1
+
+
+def candidates(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    logits: Vector,
+    texts: Sequence[str],
+    temperature: Number = 1.0,
+) -> list[Candidate]:
+    """What the `logits` that follow `prompt` say about some continuations, in the order given.
+
+    Only a continuation of several tokens runs the model again. Raises `InputError` for an empty one.
+    """
+    if "" in texts:
+        raise InputError("candidates: found an empty text; a candidate has at least one character.")
+    probability, logprobs = probabilities(logits, temperature), log_softmax(logits)
+
+    def candidate(text: str) -> Candidate:
+        first, *rest = ids = tokenizer.encode(text)
+        logprob = float(logprobs[first]) + continuation_logprob(model, [*prompt, first], rest)
+        place = rank(logits, first)
+        return Candidate(text, ids, float(logits[first]), float(probability[first]), place, logprob)
+
+    return [candidate(text) for text in texts]
+
+
+# ----------------------------------------------------------------------------------------- continuations
+
+
+def continuation_logprobs(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> Logprobs:
+    """The log-probability of each token of `continuation`, given `prompt` and the tokens before it.
+
+    Raises `ContextLengthError` if both together do not fit into the context.
+    """
+    if not len(prompt):
+        raise InputError("prompt: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
+    if not len(continuation):
+        return np.empty(0)
+    ids = checked_ids(continuation, model.config)
+    # The last token predicts nothing that is asked for here, so the model need not see it.
+    logits = model([*prompt, *continuation[:-1]], logits_to_keep=len(ids))
+    return logprobs_of(logits, ids)
+
+
+def continuation_logprob(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+    """The log-probability of `continuation` given `prompt`: the sum over its tokens (the chain rule)."""
+    return float(continuation_logprobs(model, prompt, continuation).sum())
+
+
+# ----------------------------------------------------------------------------------- texts of any length
+
+
+@dataclass(frozen=True)
+class ScoredTokens:
+    """A stretch of a text, and what the model thought of each token given the ones before."""
+
+    start: int  # position of the first of them in the text
+    logprobs: Logprobs
+    likeliest: Int[np.ndarray, " tokens"]  # the ids that the model would have put in their places
+
+
+def checked_stride(stride: int | None, context: int) -> int:
+    """The stride to use: half the context if None. Raises `InputError` unless it is 1 to `context`."""
+    if stride is None:
+        return max(1, context // 2)
+    if not isinstance(stride, Integral) or not 1 <= stride <= context:
+        raise InputError(f"stride is {stride}; it must be an integer, 1 to {context} (the context).")
+    return stride
+
+
+def windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, int]]:
+    """Where each window begins, where the tokens begin that it is the first to score, where both end."""
+    result: list[tuple[int, int, int]] = []
+    scored_to = 0
+    for begin in range(0, n_tokens, stride):
+        end = min(begin + context, n_tokens)
+        first = max(scored_to, begin + 1)  # nothing in a window predicts its first token
+        if first < end:
+            result.append((begin, first, end))
+        scored_to = end
+        if end == n_tokens:
+            break
+    return result
+
+
+def score_windows(model: GPT2, ids: ArrayLike, stride: int | None = None) -> Iterator[ScoredTokens]:
+    """Score a text of any length, (tokens,), in overlapping windows; one forward pass gives one result.
+
+    Each window is as long as the context, begins `stride` tokens after the one before it (None: half the
+    context), and scores the tokens that no earlier one did; so each of these has at least `n_positions -
+    stride` tokens to go by. Smaller strides cost more and find the text likelier. The first token of all
+    follows nothing and has no score. This is the strided evaluation of "Perplexity of fixed-length
+    models" in the documentation of `transformers`.
+
+    Raises `InputError` for fewer than two tokens and for a stride that is not 1 to `n_positions`.
+    """
+    tokens, context = np.asarray(ids), model.config.n_positions
+    stride = checked_stride(stride, context)
+    if tokens.ndim != 1 or len(tokens) < 2:
+        raise InputError(f"ids: found shape {tokens.shape}; scoring takes one text of at least two tokens.")
+    for begin, first, end in windows(len(tokens), context, stride):
+        window = checked_ids(tokens[begin:end], model.config)
+        logits = model(window[:-1], logits_to_keep=end - first)
+        yield ScoredTokens(first, logprobs_of(logits, window[first - begin :]), logits.argmax(axis=-1))
+
+
+def token_logprobs(model: GPT2, ids: ArrayLike, stride: int | None = None) -> Logprobs:
+    """The log-probability of every token of a text but the first, given those before; see `score_windows`.
+
+    With a stride of the whole context the first token of every window is missing.
+    """
+    return np.concatenate([window.logprobs for window in score_windows(model, ids, stride)])
+
+
+def perplexity(model: GPT2, ids: ArrayLike, stride: int | None = None) -> float:
+    """exp of the mean negative log-probability: between how many equally likely tokens the model wavers.
+
+    Every scored token counts once. (The guide's own loop leaves one token per window out of its weights,
+    for the shift of the labels, which costs a token in the first window alone: a small difference.)
+    """
+    return perplexity_of(token_logprobs(model, ids, stride))
+
+
+def perplexity_of(logprobs: Logprobs) -> float:
+    """The perplexity of tokens that have these log-probabilities."""
+    with np.errstate(over="ignore"):  # hopeless, not wrong: inf
+        return float(np.exp(-logprobs.mean()))
+
+
+# ------------------------------------------------------------------------------------------- preferences
+
+
+def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+    """log(P / (1 - P)) of a continuation, P being the geometric mean of its tokens' probabilities.
+
+    The mean makes continuations of different lengths comparable. Hong et al. 2024, "ORPO: Monolithic
+    Preference Optimization without Reference Model", arXiv 2403.07691, equations (3) and (4).
+    """
+    if not len(continuation):
+        raise InputError("continuation: no tokens; a mean takes at least one.")
+    return log_odds_of(float(continuation_logprobs(model, prompt, continuation).mean()))
+
+
+def log_odds_of(logprob: float) -> float:
+    """log(P / (1 - P)) for a P given as its logarithm; inf for P = 1."""
+    if logprob >= 0:
+        return math.inf
+    # log(1 - P): each formula keeps its digits on one side of P = 1/2.
+    near_1 = logprob > -math.log(2)
+    return logprob - (math.log(-math.expm1(logprob)) if near_1 else math.log1p(-math.exp(logprob)))
+
+
+def log_odds_ratio(
+    model: GPT2, prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]
+) -> float:
+    """By how much the log-odds of `chosen` exceed those of `rejected`; Hong et al. 2024, equation (5)."""
+    return log_odds(model, prompt, chosen) - log_odds(model, prompt, rejected)
+
+
+@dataclass(frozen=True)
+class OrpoLoss:
+    """The loss of odds ratio preference optimisation for one example, and the two terms it is made of."""
+
+    loss: float  # nll + beta * odds_ratio
+    nll: float  # how unlikely the chosen text is: mean over its tokens, prompt included
+    odds_ratio: float  # how little it is preferred: -log(sigmoid(log odds ratio))
+
+
+def orpo_loss(
+    model: GPT2, prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], beta: Number = 0.1
+) -> OrpoLoss:
+    """What ORPO minimises in training, for a preferred and a dispreferred continuation of a prompt.
+
+    Hong et al. 2024, equations (6) and (7); `beta` is their lambda, by the name and with the default of
+    TRL. As in TRL's `ORPOTrainer`, the first term covers prompt and continuation, all but the first token.
+    """
+    odds_ratio = float(np.logaddexp(0.0, -log_odds_ratio(model, prompt, chosen, rejected)))
+    nll = -float(continuation_logprobs(model, prompt[:1], [*prompt[1:], *chosen]).mean())
+    return OrpoLoss(nll + beta * odds_ratio, nll, odds_ratio)

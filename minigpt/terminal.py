@@ -1,0 +1,140 @@
+"""What a terminal can show: text made visible and harmless, tables, sparklines; and one-line messages.
+
+Tokens hold anything that a byte sequence can: ESC, half of a character, a right-to-left mark. No text
+from a model, a file or a person goes to the terminal but through `visible` or `harmless`. Rich draws
+tables and colours; it is imported when the first of them is drawn, because `--json` needs neither.
+"""
+
+import codecs
+import math
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.table
+
+# Categories of Unicode that steer a terminal instead of being drawn: controls, formatting (zero-width and
+# right-to-left marks), surrogates, line and paragraph separators.
+STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+# What nobody can see for what it is: these, private and unassigned characters, and all spaces.
+UNSEEN = STEERING | {"Co", "Cn", "Zs"}
+# One column each, for encodings that lack a character: an ASCII locale, the code pages of Windows.
+STAND_INS = str.maketrans(
+    "␣…·×─━│→←↑↓⏎≈≤≥–—’‘“”•█▉▊▋▌▍▎▏▁▂▃▄▅▆▇░▒▓�",
+    "_~.x--|><^v/~<>--''\"\"*####    .,:-=+*.:%?",
+)
+Stream = Any  # anything to write text to; typing.TextIO is more than a StringIO can do
+LEVELS = "▁▂▃▄▅▆▇█"
+WIDEST = 110  # columns; longer lines are hard to read
+
+
+def visible(text: str | bytes) -> str:
+    """A token's text so that all of it is seen: spaces as ␣, and what cannot be drawn as an escape.
+
+    Escapes are those of Python (`\\n`, `\\x1b`, `\\u202e`), and a backslash is doubled, so nothing is
+    ambiguous. Give the token's bytes, and half a character shows as its bytes (`\\xf0\\x9f`).
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", errors="surrogateescape")
+    # A combining mark needs something before it to sit on; at the start it would sit on the table.
+    start = unicodedata.category(text[0]).startswith("M") if text else False
+    return "".join(_escape(c) if start and i == 0 else _seen(c) for i, c in enumerate(text))
+
+
+def _seen(character: str) -> str:
+    known = {" ": "␣", "\\": "\\\\"}.get(character)
+    return known or (_escape(character) if unicodedata.category(character) in UNSEEN else character)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no character, as `surrogateescape` keeps it
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", errors="backslashreplace").decode("ascii")
+
+
+def harmless(text: str) -> str:
+    """Running text as it is, lines and emoji included, but no character that steers the terminal."""
+    return "".join(_escape(c) if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    if character in "\n\t\u200c\u200d":  # the joiners belong to emoji and to several scripts
+        return False
+    return unicodedata.category(character) in STEERING
+
+
+def notice(message: str) -> None:
+    """Say something in one line on standard error, where it does not mix with the output."""
+    line = " ".join(harmless(message).split())
+    print(f"minigpt: {line}", file=sys.stderr, flush=True)
+
+
+def console(file: Stream | None = None) -> "rich.console.Console":
+    """A console as wide and as colourful as the terminal; plain text with NO_COLOR or without a terminal.
+
+    Markup is off: `[red]` in a prompt is text. What the stream's encoding lacks becomes a stand-in.
+    """
+    from rich.console import Console
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # no failure for `cli.main`; rich would end the program with one
+
+    stream = sys.stdout if file is None else file
+    accept_any_character(stream)
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return Terminal(
+        file=file,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        width=shutil.get_terminal_size().columns if dumb else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def accept_any_character(stream: Stream) -> None:
+    """Make a stream replace what its encoding cannot show, instead of failing."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="minigpt.stand_in")
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end].translate(STAND_INS)
+    return missing.encode("ascii", errors="backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error("minigpt.stand_in", _stand_in)
+
+
+def cut(text: str, width: int) -> str:
+    """A text in at most so many columns."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def table(*headers: str, right: Sequence[str] = ()) -> "rich.table.Table":
+    """An empty table in the house style: no lines, one row per line; `right` names right-aligned columns."""
+    from rich.table import Table
+
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for header in headers:
+        result.add_column(header, justify="right" if header in right else "left", no_wrap=True)
+    return result
+
+
+def sparkline(values: Sequence[float | int]) -> str:
+    """Numbers from 0 up as a row of small columns, the largest one full height."""
+    largest = max(values, default=0.0) or 1.0
+    levels = (math.ceil(len(LEVELS) * value / largest) for value in values)
+    return "".join(LEVELS[min(max(level, 1), len(LEVELS)) - 1] for level in levels)

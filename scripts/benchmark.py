@@ -1,0 +1,249 @@
+"""Measure minigpt beside `transformers` on torch and CTranslate2: the same weights, threads and prompts.
+
+    pip install -e '.[scripts]'
+    python scripts/benchmark.py --json benchmark.json
+
+Every engine runs in a process of its own. All engines take turns on each task, round after round, so that a
+noisy minute hurts all of them, and medians are compared. What the machine can do at most is measured in the
+same rounds: the bare matrix-vector products over the same weights, memory bandwidth, and BLAS's peak.
+Without `--checkpoint` a random one of the official size is made (scripts/make_checkpoint.py).
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from minigpt.model import Config
+from scripts.benchmark_engines import ENGINES
+from scripts.make_checkpoint import random_tensors, write_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# name -> (request, tokens that the seconds are divided by)
+TASKS: dict[str, tuple[dict[str, Any], int]] = {
+    'forward of "I love" (2 tokens)': ({"task": "forward", "tokens": 2, "last_only": False}, 1),
+    "prefill 512 tokens": ({"task": "forward", "tokens": 512, "last_only": True}, 1),
+    "prefill 1,023 tokens": ({"task": "forward", "tokens": 1023, "last_only": True}, 1),
+    "decode 64 tokens after 5, per token": ({"task": "decode", "context": 5, "tokens": 64}, 64),
+    "decode at context 10, per token": ({"task": "decode", "context": 10, "tokens": 16}, 16),
+    "decode at context 1,000, per token": ({"task": "decode", "context": 1000, "tokens": 16}, 16),
+    "decode a batch of 8, per token": ({"task": "decode", "context": 8, "tokens": 16, "batch": 8}, 128),
+}
+# Tasks that say nothing about an engine: those whose time includes the prompt, or that ignore the context.
+LONG_CONTEXT, BATCH = "decode at context 1,000, per token", "decode a batch of 8, per token"
+LEFT_OUT = {
+    "transformers generate": [LONG_CONTEXT],
+    "CTranslate2 float32": [LONG_CONTEXT],
+    "CTranslate2 int8": [LONG_CONTEXT],
+    "naive NumPy": [LONG_CONTEXT, BATCH],
+    "matrix-vector products": [LONG_CONTEXT, BATCH],
+    "machine": list(TASKS),
+}
+
+COLD_MINIGPT = ["-m", "minigpt", "I love", "--json", "--offline", "--model"]
+COLD_TRANSFORMERS = """
+import json, sys, torch
+from transformers import GPT2LMHeadModel, GPT2Tokenizer
+tokenizer = GPT2Tokenizer.from_pretrained(sys.argv[1])
+model = GPT2LMHeadModel.from_pretrained(sys.argv[1]).eval()
+with torch.no_grad():
+    logits = model(**tokenizer("I love", return_tensors="pt")).logits[0, -1]
+top = logits.softmax(-1).topk(10)
+print(json.dumps({tokenizer.decode([i]): p for i, p in zip(top.indices.tolist(), top.values.tolist())}))
+"""
+
+
+@contextmanager
+def worker(engine: str, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A running engine that has loaded its weights."""
+    command = [sys.executable, "-m", "scripts.benchmark_engines", engine, str(folder)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    )
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != '"ready"':
+            raise SystemExit(f"benchmark: the engine {engine!r} did not start; see the message above.")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(process: subprocess.Popen[str], request: dict[str, Any]) -> float | None:
+    """The seconds of one request, or None if the engine cannot do it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("benchmark: an engine has ended; see its message above.")
+    answer: float | None = json.loads(line)
+    return answer
+
+
+def measure(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds by task and engine; the engines take turns, after one round that does not count."""
+    results: dict[str, dict[str, float]] = {}
+    for task, (request, divisor) in TASKS.items():
+        times: dict[str, list[float]] = {}
+        for turn in range(rounds + 1):
+            for engine, process in workers.items():
+                if task in LEFT_OUT.get(engine, ()):
+                    continue
+                seconds = ask(process, request)
+                if turn and seconds is not None:
+                    times.setdefault(engine, []).append(seconds / divisor)
+        results[task] = {engine: median(values) for engine, values in times.items()}
+        print(f"{task}: done", file=sys.stderr)
+    return results
+
+
+def measure_machine(process: subprocess.Popen[str], rounds: int) -> dict[str, float]:
+    """The best of a few: memory bandwidth in GB/s, and the peak of float32 matrix products in GFLOP/s."""
+    reads = [ask(process, {"task": "bandwidth"}) or 0.0 for _ in range(rounds + 1)]
+    products = [ask(process, {"task": "multiply"}) or 0.0 for _ in range(rounds + 1)]
+    return {"memory GB/s": 0.4 / min(reads), "BLAS GFLOP/s": 2 * 2.048**3 / min(products)}
+
+
+def measure_cold(folder: Path, environment: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
+    """Median wall time and peak resident memory of a whole process that answers "I love" (POSIX only)."""
+    commands = {
+        "minigpt": [sys.executable, *COLD_MINIGPT, str(folder)],
+        "transformers": [sys.executable, "-c", COLD_TRANSFORMERS, str(folder)],
+    }
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(rounds + 1):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=ROOT)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = status
+            megabyte = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes, Linux kilobytes
+            runs[name].append((time.perf_counter() - start, usage.ru_maxrss / megabyte))
+    return {
+        name: {"seconds": median(s for s, _ in values[1:]), "peak MB": median(m for _, m in values[1:])}
+        for name, values in runs.items()
+    }
+
+
+def installed_megabytes(distribution: str) -> dict[str, float]:
+    """Megabytes on disk of a distribution and everything it requires (no extras), by distribution."""
+    from packaging.requirements import Requirement
+
+    sizes: dict[str, float] = {}
+    waiting = [distribution]
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name in sizes:
+            continue
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        paths = [Path(str(found.locate_file(file))) for file in found.files or ()]
+        sizes[name] = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+        for text in found.requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return sizes
+
+
+def prepare(folder: Path | None, stack: ExitStack) -> Path:
+    """A checkpoint with everything that the engines need beside it."""
+    if folder is None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        write_checkpoint(folder, Config(), random_tensors(Config()))
+    if not (folder / "merges.txt").exists():
+        write_tokenizer(folder)
+    for kind in ("float32", "int8"):
+        if not (folder / f"ctranslate2-{kind}").exists():
+            from ctranslate2.converters import TransformersConverter
+
+            TransformersConverter(str(folder)).convert(str(folder / f"ctranslate2-{kind}"), quantization=kind)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """The official vocabulary in the files that other libraries read."""
+    from minigpt.tokenizer import vocabulary
+
+    ids = {name: index for index, name in enumerate(vocabulary())}
+    (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
+    merges = (ROOT / "minigpt" / "data" / "vocab.bpe").read_bytes()
+    (folder / "merges.txt").write_bytes(merges)
+
+
+def print_tables(report: dict[str, Any]) -> None:
+    """The report as Markdown tables; milliseconds, and minigpt's time as a share of the others'."""
+    tasks, engines = report["tasks"], [name for name in ENGINES if name != "machine"]
+    print(f"{report['machine']}, {report['threads']} threads; {report['versions']}\n")
+    print("| milliseconds | " + " | ".join(engines) + " |")
+    print("|---" * (len(engines) + 1) + "|")
+    for task, times in tasks.items():
+        cells = [f"{times[engine] * 1e3:,.1f}" if engine in times else "" for engine in engines]
+        print(f"| {task} | " + " | ".join(cells) + " |")
+    print("\n| cold process | seconds | peak MB |\n|---|---|---|")
+    for name, values in report["cold"].items():
+        print(f"| {name} | {values['seconds']:.2f} | {values['peak MB']:,.0f} |")
+    print("\n| limit | |\n|---|---|")
+    for name, value in report["limits"].items():
+        print(f"| {name} | {value:,.0f} |")
+    print("\n| installed MB | in all | largest |\n|---|---|---|")
+    for name, sizes in report["installed MB"].items():
+        largest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
+        words = ", ".join(f"{part} {size:,.0f}" for part, size in largest)
+        print(f"| {name} | {sum(sizes.values()):,.0f} | {words} |")
+
+
+def main() -> None:
+    """Measure everything, print the tables, and write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--checkpoint", type=Path, help="folder of a 124M checkpoint (default: a random one)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of every engine on every task (7)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="threads of every engine (all cores)"
+    )
+    parser.add_argument("--json", type=Path, help="write the report to this file, too")
+    args = parser.parse_args()
+    threads = str(args.threads)
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(variables, threads)
+    environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
+    packages = ("numpy", "torch", "transformers", "ctranslate2")
+    report: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "threads": args.threads,
+        "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
+        "installed MB": {
+            "minigpt": installed_megabytes("minigpt-numpy"),
+            "transformers + torch": installed_megabytes("transformers") | installed_megabytes("torch"),
+        },
+    }
+    with ExitStack() as stack:
+        folder = prepare(args.checkpoint, stack)
+        with ExitStack() as running:
+            workers = {name: running.enter_context(worker(name, folder, environment)) for name in ENGINES}
+            report["limits"] = measure_machine(workers["machine"], args.rounds)
+            report["tasks"] = measure(workers, args.rounds)
+        report["cold"] = measure_cold(folder, environment, args.rounds)
+    print_tables(report)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Take the pictures of the page that the README shows: `python scripts/make_screenshots.py`.
+
+Needs Playwright (in the extra `test`) and Chromium. The pictures depend on the fonts of the machine.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import minigpt
+from minigpt.checkpoint import find
+from minigpt.page import write_page
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 760}
+PROMPT, COMPARISON = "I love", "I hate"
+SENTENCE = "The little girl ran down the garden path"
+# Picture: prompt, contexts to compare, what to scroll to, the screen, and what was moved before.
+PICTURES: dict[str, tuple[str, list[str], str, dict[str, Any], str]] = {
+    "page-softmax": (
+        PROMPT,
+        [COMPARISON],
+        "#softmax",
+        {"viewport": DESKTOP},
+        "minigpt.set({ temperature: 1.25 })",
+    ),
+    "page-attention": (SENTENCE, [], "#attention", {"viewport": DESKTOP, "color_scheme": "dark"}, ""),
+    "page-phone": (
+        PROMPT,
+        [COMPARISON],
+        "#controls",
+        {"viewport": PHONE, "device_scale_factor": 1.4},
+        "minigpt.set({ temperature: 1.25, topK: 8 })",
+    ),
+}
+
+
+def main() -> None:
+    """Write one page for each picture, and look at it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="tiny")
+    args = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    source = find(args.model, offline=True)
+    model, tokenizer = minigpt.load(args.model, offline=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for name, (prompt, comparisons, place, screen, action) in PICTURES.items():
+            file = Path(folder, f"{name}.html")
+            words = [" you", " it", " the", " him"] if comparisons else []
+            write_page(
+                file, model, tokenizer, prompt, source=source, comparisons=comparisons, candidates=words
+            )
+            page = browser.new_context(reduced_motion="reduce", **screen).new_page()
+            page.goto(file.as_uri())
+            page.evaluate(action)
+            page.locator(place).evaluate("(element) => element.scrollIntoView()")
+            page.wait_for_timeout(300)
+            page.screenshot(path=IMAGES / f"{name}.png")
+            print(f"{IMAGES / name}.png: {(IMAGES / f'{name}.png').stat().st_size / 1000:.0f} kB")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

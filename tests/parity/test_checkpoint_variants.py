@@ -1,0 +1,142 @@
+"""Every kind of checkpoint that `GPT2LMHeadModel` can save and load gives the same logits here.
+
+The models are tiny and random. Files are written by transformers itself where it writes such files, so
+that nothing about them is assumed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the parity tests compare with torch, which is not installed")
+transformers = pytest.importorskip("transformers", reason="the parity tests compare with transformers")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+import minigpt  # noqa: E402
+from minigpt.checkpoint import load_model  # noqa: E402
+from minigpt.tokenizer import vocabulary  # noqa: E402
+from minigpt.tokenizer_files import other_tokenizer  # noqa: E402
+
+SMALL = {
+    "vocab_size": 101, "n_positions": 24, "n_embd": 24, "n_layer": 3, "n_head": 4,
+    "bos_token_id": 100, "eos_token_id": 100,
+}  # fmt: skip
+IDS = [5, 99, 0, 17, 17, 63, 2, 88]
+
+
+def make_model(kind: str = "GPT2LMHeadModel", **config: Any) -> Any:
+    """A model with weights large enough that a wrong scale or activation shows."""
+    torch.manual_seed(0)
+    model = getattr(transformers, kind)(transformers.GPT2Config(**(SMALL | config)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not (name.endswith("lm_head.weight") and model.config.tie_word_embeddings):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model.eval()
+
+
+def assert_same_logits(folder: Path) -> None:
+    """Within float32 rounding of what transformers computes from the same files."""
+    reference = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = reference(torch.tensor([IDS])).logits[0].numpy()
+    logits = load_model(folder)(IDS)
+    assert np.abs(logits - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"tie_word_embeddings": False},
+        {"n_inner": 17},
+        {"layer_norm_epsilon": 0.5},
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True},
+        {"reorder_and_upcast_attn": True},
+        {"activation_function": "gelu"},
+        {"activation_function": "gelu_new"},
+        {"activation_function": "gelu_pytorch_tanh"},
+        {"activation_function": "relu"},
+        {"activation_function": "silu"},
+        {"n_head": 1},
+        {"n_layer": 1},
+    ],
+    ids=str,
+)
+def test_configs(tmp_path: Path, config: dict[str, Any]) -> None:
+    make_model(**config).save_pretrained(tmp_path)
+    assert_same_logits(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_types(tmp_path: Path, dtype: str) -> None:
+    make_model().to(getattr(torch, dtype)).save_pretrained(tmp_path)
+    assert_same_logits(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_shards(tmp_path: Path, dtype: str) -> None:
+    model = make_model().to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path, max_shard_size="20KB" if dtype == "float32" else "10KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert_same_logits(tmp_path)
+
+
+def test_names_without_prefix(tmp_path: Path) -> None:
+    make_model("GPT2Model").save_pretrained(tmp_path)
+    assert not any(name.startswith("transformer.") for name in load_file(tmp_path / "model.safetensors"))
+    assert_same_logits(tmp_path)
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Put tensors into the file, or take them out with None."""
+    tensors = load_file(folder / "model.safetensors") | changes
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_the_masks_of_older_files(tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path)
+    mask = torch.tril(torch.ones(24, 24)).view(1, 1, 24, 24)
+    masks = {f"transformer.h.{layer}.attn.bias": mask.clone() for layer in range(3)}
+    rewrite(tmp_path, **masks, **{"transformer.h.0.attn.masked_bias": torch.tensor(-1e4)})
+    assert_same_logits(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["equal", "different", "only the head"])
+def test_a_head_in_the_file_of_a_tied_model(tmp_path: Path, what: str) -> None:
+    make_model().save_pretrained(tmp_path)
+    wte = load_file(tmp_path / "model.safetensors")["transformer.wte.weight"]
+    if what == "equal":
+        rewrite(tmp_path, **{"lm_head.weight": wte.clone()})
+    elif what == "different":
+        rewrite(tmp_path, **{"lm_head.weight": torch.randn_like(wte)})
+    else:
+        rewrite(tmp_path, **{"lm_head.weight": wte.clone(), "transformer.wte.weight": None})
+    assert_same_logits(tmp_path)
+
+
+def test_aliases_and_absent_values(tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path)
+    config = {"model_type": "gpt2", "vocab_size": 101, "max_position_embeddings": 24, "hidden_size": 24}
+    config |= {"num_hidden_layers": 3, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert_same_logits(tmp_path)
+
+
+def test_the_tokenizer_files_that_transformers_writes_are_gpt2s(tmp_path: Path) -> None:
+    merges = (Path(minigpt.__file__).parent / "data" / "vocab.bpe").read_text(encoding="utf-8")
+    pairs = [tuple(line.split(" ")) for line in merges.split("\n")[1:] if line]
+    ids = {token: token_id for token_id, token in enumerate(vocabulary())}
+    transformers.GPT2Tokenizer(vocab=ids, merges=pairs).save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").exists()
+    assert other_tokenizer(tmp_path) is None
+    other = transformers.GPT2Tokenizer(vocab=ids, merges=[*pairs[1:], pairs[0]])
+    other.save_pretrained(tmp_path)
+    assert other_tokenizer(tmp_path) == "tokenizer.json"

@@ -1,0 +1,164 @@
+"""The fuzzer of checkpoints: a few hundred cases of it, and that it would notice each thing it looks for."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigpt.checkpoint import load_model
+from minigpt.errors import CheckpointError
+from minigpt.model import GPT2
+from scripts import fuzz_checkpoints as fuzz
+from scripts.fuzz_mutations import MUTATIONS, TOKENIZER, Case, intact, make_case
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the cases hold symbolic links and pipes")
+CASES = 300
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path.resolve() / "checkpoint"
+
+
+def test_every_case_survives() -> None:
+    results = fuzz.run_cases(seed=1, cases=list(range(CASES)))
+    failed = [f"case {result.case}: {result.words}" for result in results if result.kind == "FAILED"]
+    assert not failed
+    assert {result.family for result in results} == set(MUTATIONS)
+    kinds = [result.kind for result in results]
+    assert kinds.count("equal") > CASES // 10  # not everything is refused
+    assert kinds.count("refused") > CASES // 2
+    assert "overflow" in kinds
+
+
+def test_transformers_gives_the_same_logits() -> None:
+    pytest.importorskip("torch", reason="the reference needs torch and transformers")
+    pytest.importorskip("transformers")
+    results = fuzz.run_cases(seed=1, cases=list(range(25)), with_transformers=True)
+    assert not [result for result in results if result.kind == "FAILED"]
+    assert any(result.words == "transformers agrees" for result in results)
+
+
+@pytest.mark.parametrize("variant", range(TOKENIZER + 1))
+def test_what_the_cases_start_from_is_valid(folder: Path, variant: int) -> None:
+    assert fuzz.try_case(Case(dict(intact(variant))), folder) == ("equal", "")
+
+
+def test_a_case_is_the_same_each_time() -> None:
+    one, other = (make_case(3, 4) for _ in range(2))
+    assert (one.files, one.steps) == (other.files, other.steps)
+    assert one.files != make_case(4, 4).files
+
+
+# ------------------------------------------------------------- what a broken loader would do, and is it seen
+
+
+def spoilt(model: GPT2) -> GPT2:
+    p = model.parameters
+    return replace(model, parameters=replace(p, wpe=p.wpe + np.float32(1e-6)))
+
+
+def opens_what_stands_outside(folder: Path) -> None:
+    (folder / ".." / "config.json").read_bytes()
+
+
+def hangs(folder: Path) -> None:
+    time.sleep(30)
+
+
+def takes_memory(folder: Path) -> None:
+    np.empty(1 << 30, np.uint8)
+
+
+def warns(folder: Path) -> None:
+    warnings.warn("overflow", RuntimeWarning, stacklevel=1)
+
+
+def crashes(folder: Path) -> None:
+    raise KeyError("wte.weight")
+
+
+def refuses(folder: Path) -> None:
+    raise CheckpointError(f"{folder}: no.")
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (opens_what_stands_outside, "opened"),
+        (hangs, "TimeoutError"),
+        pytest.param(
+            takes_memory,
+            "MemoryError",
+            marks=pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's limits"),
+        ),
+        (warns, "RuntimeWarning: overflow"),
+        (crashes, "KeyError: 'wte.weight'"),
+        (refuses, "refused what is valid"),
+    ],
+)
+def test_a_loader_that_misbehaves_is_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[[Path], None], words: str
+) -> None:
+    def load(path: Path) -> GPT2:
+        broken(path)
+        return load_model(path)
+
+    monkeypatch.setattr(fuzz, "load_model", load)
+    monkeypatch.setattr(fuzz, "SECONDS", 0.5)
+    kind, found = fuzz.try_case(Case(dict(intact(0))), folder)
+    assert kind == "FAILED"
+    assert found.startswith(words)
+
+
+def test_a_model_that_is_not_what_the_file_holds_is_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "load_model", lambda path: spoilt(load_model(path)))
+    assert fuzz.try_case(Case(dict(intact(0))), folder)[1] == "wpe.weight is not what the file holds"
+
+    def other_heads(path: Path) -> GPT2:
+        model = load_model(path)
+        return replace(model, config=replace(model.config, n_head=1))
+
+    monkeypatch.setattr(fuzz, "load_model", other_heads)
+    assert "logits differ" in fuzz.try_case(Case(dict(intact(0))), folder)[1]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("{folder}: something is wrong.", "names none of"),
+        ("config.json: is wrong.", "names none of"),
+        ("{folder}/config.json: is\nwrong.", "not one readable line"),
+        ("{folder}/config.json: is \x1b[31mwrong.", "not one readable line"),
+        ("{folder}/config.json: " + "x" * 1000, "not one readable line"),
+    ],
+)
+def test_a_message_that_does_not_help_is_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, message: str, words: str
+) -> None:
+    def load(path: Path) -> Any:
+        raise CheckpointError(message.format(folder=path))
+
+    monkeypatch.setattr(fuzz, "load_model", load)
+    case = replace(Case(dict(intact(0))), valid=False, culprits={"config.json"})
+    assert fuzz.try_case(case, folder)[1].startswith(words)
+
+
+def test_a_broken_checkpoint_that_is_loaded_is_noticed(folder: Path) -> None:
+    case = replace(Case(dict(intact(0))), valid=False)
+    assert fuzz.try_case(case, folder) == ("FAILED", "loaded what is not valid")
+
+
+def test_the_report_says_how_to_see_a_failure_again() -> None:
+    results = [fuzz.Result(7, "offsets", "FAILED", "KeyError"), fuzz.Result(8, "offsets", "equal", "")]
+    text = fuzz.report(results, seed=5)
+    assert "| offsets | 2 | 0 | 1 | 0 | 1 |" in text
+    assert "python scripts/fuzz_checkpoints.py --seed 5 --case 7" in text

@@ -1,0 +1,450 @@
+"""The page in a real browser: headless Chromium, driven through Playwright."""
+
+import base64
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigpt.checkpoint import Source
+from minigpt.model import GPT2, softmax
+from minigpt.page import write_page
+from minigpt.sampling import Sampling, probabilities
+from minigpt.terminal import harmless
+from minigpt.tokenizer import Tokenizer
+from tests.synthetic import random_gpt2
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Where a browser is promised, its absence is a failure: Playwright's own is taken, or missed.
+PROMISED = bool(os.environ.get("MINIGPT_NEEDS_CHROMIUM"))
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not PROMISED, reason="needs Chromium, such as Debian's package chromium"
+)
+
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+SOURCE = Source("random", Path("nowhere"), "numbers drawn by chance")
+EVIL = "</script><img src=x onerror=document.title='pwned'><!--<script>\x1b[31m\u202e"
+LONG = "All work and no play makes Jack a dull boy, said the very old and very tired innkeeper. " * 8
+RANGES = ("layer", "head", "temperature", "top-k", "top-p", "min-p")
+
+
+def with_equal_words(model: GPT2, prompt: str) -> GPT2:
+    """The model with twelve tokens that are as likely as each other, and among the likeliest."""
+    third = int(np.argsort(-model(Tokenizer().encode(prompt))[-1])[2])
+    head = model.parameters.lm_head.copy()
+    head[1000:1012] = head[third]
+    return replace(model, parameters=replace(model.parameters, lm_head=head))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, tokenizer = tmp_path_factory.mktemp("pages"), Tokenizer()
+    model = random_gpt2(vocab_size=50257, n_positions=256, n_layer=3)
+    evil = Source(EVIL, Path("nowhere"), EVIL)
+    likely = {"temperature": 0.25, "top_k": 400}
+    pages: dict[str, dict[str, Any]] = {
+        "love": {"prompt": "I love", "comparisons": ["I hate"], "candidates": [" you", " this", " it"]},
+        "ties": {"model": with_equal_words(model, "I love"), "prompt": "I love", **likely},
+        "evil": {"prompt": EVIL, "comparisons": [f"I hate {EVIL}"], "candidates": [EVIL], "source": evil},
+        "long": {"prompt": LONG, "comparisons": ["I love", "I hate", LONG[:90]]},
+    }
+    defaults = {"model": model, "tokenizer": tokenizer, "source": SOURCE}
+    return {
+        name: write_page(folder / f"{name}.html", **(defaults | arguments))
+        for name, arguments in pages.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Seen:
+    """An open page, and what the browser had to say about it."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def settings(self) -> dict[str, float]:
+        return self.page.evaluate("minigpt.settings")
+
+    def numbers(self, expression: str) -> np.ndarray:
+        """A float array of the page, in float64, whole and quickly."""
+        encoded = self.page.evaluate(f"""() => {{
+            const bytes = new Uint8Array(Float64Array.from({expression}).buffer);
+            let text = '';
+            for (let i = 0; i < bytes.length; i += 8192)
+                text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+            return btoa(text);
+        }}""")
+        return np.frombuffer(base64.b64decode(encoded))
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def focused(self) -> str:
+        return self.page.evaluate("document.activeElement.id || document.activeElement.textContent")
+
+
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Callable[..., Any]:
+    """A browser context for each kind of screen, made once."""
+    made: dict[str, Any] = {}
+
+    def chosen(**options: Any) -> Any:
+        key = repr(sorted(options.items()))
+        if key not in made:
+            made[key] = browser.new_context(**options)
+        return made[key]
+
+    return chosen
+
+
+@pytest.fixture
+def show(context: Callable[..., Any], files: dict[str, Path]) -> Iterator[Callable[..., Seen]]:
+    pages = []
+
+    def opened(name: str, viewport: dict[str, int] = DESKTOP, **options: Any) -> Seen:
+        pages.append(context(viewport=viewport, **options).new_page())
+        seen = Seen(pages[-1])
+        seen.page.on("console", lambda message: seen.complaints.append(message.text))
+        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        seen.page.on("dialog", lambda dialog: (seen.complaints.append("a dialog"), dialog.dismiss()))
+        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen.page.goto(files[name].as_uri())
+        return seen
+
+    yield opened
+    for page in pages:
+        page.close()
+
+
+# ------------------------------------------------------------------------------------------- it stands alone
+
+
+@pytest.mark.parametrize("name", ["love", "evil", "long"])
+def test_loads_without_complaint_or_request(
+    show: Callable[..., Seen], files: dict[str, Path], name: str
+) -> None:
+    seen = show(name)
+    seen.page.locator("footer").scroll_into_view_if_needed()
+    seen.page.emulate_media(color_scheme="dark")
+    for details in seen.page.locator("summary").all():
+        details.click()
+    assert seen.complaints == []
+    assert seen.requests == [files[name].as_uri()]
+
+
+def test_policy_stops_what_is_not_the_page_s_own(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    seen.page.evaluate("""() => {
+        const script = document.createElement('script');
+        script.textContent = 'window.foreign = true';
+        document.body.append(script);
+        const image = new Image();
+        image.src = 'data:image/gif;base64,R0lGODlhAQABAAAAACw=';
+        document.body.append(image);
+    }""")
+    assert seen.page.evaluate("window.foreign") is None
+    assert any("Content Security Policy" in complaint for complaint in seen.complaints)
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_markup_in_text_is_shown_as_text(show: Callable[..., Seen], viewport: dict[str, int]) -> None:
+    seen = show("evil", viewport)
+    seen.page.get_by_label("Find a token").fill("<")
+    assert seen.page.locator("#found button").count() == 8
+    assert seen.page.locator("img").count() == 0
+    assert "pwned" not in seen.page.title().split("=")[0]
+    assert seen.page.locator(".opening .written").first.text_content() == harmless(EVIL)
+    assert harmless(EVIL) in seen.page.locator("#colophon").text_content()
+    assert seen.page.locator("#tokens .token").all_text_contents()[:4] == ["</", "script", "><", "img"]
+    assert seen.complaints == []
+
+
+# --------------------------------------------------------------------------------- softmax over all tokens
+
+
+def logits_of(seen: Seen, context: int = 0) -> np.ndarray:
+    return seen.numbers(f"minigpt.contexts[{context}].logits")
+
+
+def test_temperature_slider_gives_numpy_s_probabilities(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    seen.page.locator("#temperature").focus()
+    moves = {1.0: [], 0.97: ["ArrowLeft"] * 3, 0.57: ["PageDown"] * 2, 0.0: ["Home"], 2.0: ["End"]}
+    for temperature, keys in moves.items():
+        seen.press(*keys)
+        assert seen.settings()["temperature"] == pytest.approx(temperature, abs=1e-12)
+        for context in (0, 1):
+            logits = logits_of(seen, context)
+            assert logits.size == 50257
+            expected = probabilities(logits, seen.settings()["temperature"])
+            found = seen.numbers(f"minigpt.probabilities({context})")
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+            assert found.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_extreme_temperatures(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    for temperature in (1e-300, 1e-8, 1e8):
+        seen.page.evaluate(f"minigpt.set({{ temperature: {temperature} }})")
+        expected = probabilities(logits_of(seen), temperature)
+        np.testing.assert_allclose(seen.numbers("minigpt.probabilities()"), expected, rtol=0, atol=1e-9)
+
+
+def cut(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
+    return softmax(sampling.cut((logits - logits.max()) / sampling.temperature))
+
+
+def test_cuts_are_those_of_sampling(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    logits = logits_of(seen)
+    everything = {"temperature": -50, "top-k": -9, "top-p": -30, "min-p": 1}
+    for moves in ({"top-k": -33}, {"top-k": -17}, {"top-p": -10}, {"min-p": 10}, everything):
+        for slider, steps in moves.items():
+            seen.page.locator(f"#{slider}").focus()
+            seen.press(*["ArrowRight" if steps > 0 else "ArrowLeft"] * abs(steps))
+        s = seen.settings()
+        expected = cut(logits, Sampling(s["temperature"], int(s["topK"]), s["topP"], s["minP"]))
+        assert 0 < np.count_nonzero(expected) < logits.size
+        np.testing.assert_allclose(seen.numbers("minigpt.kept()"), expected, rtol=1e-9, atol=1e-12)
+        seen.page.get_by_role("button", name="Reset").click()
+
+
+def test_equal_scores_are_cut_as_in_sampling(show: Callable[..., Seen]) -> None:
+    seen = show("ties")
+    logits = logits_of(seen)
+    assert np.unique(logits[1000:1012]).size == 1
+    rank = int((logits > logits[1000]).sum())
+    # The edge falls before, inside and behind the twelve.
+    p = np.sort(probabilities(logits, 0.25))[::-1].cumsum()
+    for top_k in (0, rank, rank + 1, rank + 5, rank + 12):
+        for top_p in (1.0, *(p[[rank - 1, rank + 1, rank + 5, rank + 11]] - p[0] / 9)):
+            seen.page.evaluate(f"minigpt.set({{ topK: {top_k}, topP: {top_p} }})")
+            expected = cut(logits, Sampling(0.25, top_k, float(top_p)))
+            np.testing.assert_array_equal(seen.numbers("minigpt.kept()") > 0, expected > 0)
+
+
+def test_table_shows_the_distribution_and_the_rest(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    table = seen.page.locator("table.next").first
+    assert table.locator("tbody tr").count() == 10 + 3 + 1  # the likeliest, the followed words, the rest
+    expected = probabilities(logits_of(seen))
+    for row in table.locator("tbody tr[data-token]").all():
+        token = int(row.get_attribute("data-token"))
+        shown = row.locator(".value").text_content()
+        assert shown.endswith("%") or "·10" in shown
+        if shown.endswith("%"):
+            assert float(shown[:-1]) == pytest.approx(100 * expected[token], rel=0.06, abs=0.051)
+    shown = sum(
+        expected[int(row.get_attribute("data-token"))] for row in table.locator("tr[data-token]").all()
+    )
+    assert float(table.locator(".rest .probability").text_content()[:-1]) == pytest.approx(
+        100 * (1 - shown), abs=0.051
+    )
+
+
+def test_temperature_zero_is_argmax(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    seen.page.locator("#temperature").focus()
+    seen.press("Home")
+    playwright.expect(seen.page.locator("#remark")).to_contain_text("argmax")
+    assert seen.page.locator("table.next").first.locator(".value").all_text_contents()[:2] == ["100%", "0%"]
+    assert "0.00 bits" in seen.page.locator(".stats").first.text_content()
+
+
+def test_reset_goes_back_to_the_start(show: Callable[..., Seen]) -> None:
+    seen = show("ties")
+    start = seen.settings()
+    assert start == {"temperature": 0.25, "topK": 400, "topP": 1, "minP": 0}
+    seen.page.evaluate("minigpt.set({ temperature: 2, topK: 3, topP: 0.5, minP: 0.5 })")
+    seen.page.get_by_role("button", name="Reset").click()
+    assert seen.settings() == start
+    assert seen.page.locator("#temperature").input_value() == "0.25"
+
+
+# ------------------------------------------------------------------------------------ words and contexts
+
+
+def test_words_are_followed_through_every_view(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    seen.page.get_by_label("Find a token").fill("garden")
+    seen.press("Enter")
+    for place in ("#pins", "#histogram", "#moves", "#distributions"):
+        assert "garden" in seen.page.locator(place).text_content()
+    assert seen.page.locator("#pins button").count() == 4
+    seen.page.locator("#pins button").last.click()
+    assert seen.page.locator("#pins button").count() == 3
+
+
+def test_same_words_have_other_logits_in_another_context(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    first, second = logits_of(seen, 0)[345], logits_of(seen, 1)[345]  # " you"
+    cells = seen.page.locator("#moves tbody tr").first.locator("td").all_text_contents()
+    shown = [float(cell.split(" ")[0].replace("−", "-")) for cell in cells]
+    assert shown == pytest.approx([first, second, second - first], abs=0.0051)
+
+
+def test_context_can_be_changed(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    seen.page.locator("input[name=context]").first.focus()
+    seen.press("ArrowDown")
+    assert seen.page.locator("#tokens .token").all_text_contents() == ["I", "␣hate"]
+    assert "I hate" in seen.page.locator("#curve-caption").text_content()
+
+
+def test_long_context_says_what_is_left_out(show: Callable[..., Seen]) -> None:
+    seen = show("long")
+    assert "tokens" in seen.page.locator("#tokens-note").text_content()
+    assert seen.page.locator("#attention-note").is_visible()
+    assert seen.page.locator(".heat th", has_text="earlier").count() == 1
+    rows = seen.page.locator(".heat tbody tr").all()
+    for row in (rows[0], rows[-1]):
+        weights = [float(cell) for cell in row.locator("td.weight").all_text_contents()]
+        assert sum(weights) == pytest.approx(100, abs=0.5 * len(weights))
+
+
+# ---------------------------------------------------------------------------------- keyboard, screen, eyes
+
+
+def test_tab_reaches_every_control(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    stops = []
+    for _ in range(80):
+        seen.press("Tab")
+        stops.append(
+            seen.page.evaluate("""() => {
+            const e = document.activeElement, inside = (s) => e.closest(s) !== null;
+            return e === document.body ? 'end' : e.id || e.name || e.tagName.toLowerCase()
+                + ['#pins', '.heat', '.lens', '.next'].filter(inside).join('');
+        }""")
+        )
+        if stops[-1] == "end":
+            break
+    wanted = {
+        *RANGES,
+        "context",
+        "token",
+        "search",
+        "more",
+        "summary",
+        "button#pins",
+        "button.heat",
+        "button.lens",
+    }
+    assert wanted | {"button.next", "a", "button"} <= set(stops)
+    assert stops.count("button.next") == 2  # a table of buttons is one stop: the arrow keys go on from there
+
+
+def test_arrow_keys_move_every_slider(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    for name in RANGES:
+        slider = seen.page.locator(f"#{name}")
+        slider.focus()
+        before = slider.input_value()
+        seen.press("ArrowLeft" if before == slider.get_attribute("max") else "ArrowRight")
+        assert slider.input_value() != before, name
+
+
+def test_arrow_keys_move_inside_tables(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    lens = seen.page.locator(".lens button")
+    lens.first.focus()
+    texts = lens.all_text_contents()
+    for key, place in (("ArrowRight", 1), ("ArrowDown", 3), ("ArrowLeft", 2), ("End", -1), ("Home", 0)):
+        seen.press(key)
+        assert seen.focused() == texts[place]
+    seen.page.locator(".heat button").first.focus()
+    seen.press("ArrowDown", "Enter")
+    assert seen.page.locator("input[name=token]").nth(1).is_checked()
+    seen.page.locator("input[name=token]").nth(1).focus()
+    seen.press("ArrowLeft")
+    assert seen.page.locator(".heat button").first.get_attribute("aria-pressed") == "true"
+
+
+def test_focus_survives_what_it_changes(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    button = seen.page.locator("table.next button").nth(4)
+    button.focus()
+    text = seen.focused()
+    seen.press("Enter")
+    assert seen.focused() == text
+    assert button.get_attribute("aria-pressed") == "true"
+    seen.page.locator("#pins button").first.focus()
+    seen.press(*["Enter"] * 4)
+    assert seen.focused() == "search"
+
+
+def test_every_control_has_a_name(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    unnamed = seen.page.evaluate("""() => [...document.querySelectorAll('button, input, svg, canvas, table')]
+        .filter((e) => !e.closest('[hidden], [aria-hidden=true]'))
+        .filter((e) => ![e.ariaLabel ?? '', e.textContent, ...[...(e.labels ?? [])].map((l) => l.textContent)]
+            .some((text) => text.trim()))
+        .map((e) => e.outerHTML)""")
+    assert unnamed == []
+
+
+def test_result_is_announced_when_the_slider_rests(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    seen.page.locator("#temperature").focus()
+    seen.press(*["ArrowLeft"] * 5)
+    assert seen.page.locator("#live").text_content() == ""
+    playwright.expect(seen.page.locator("#live")).to_contain_text("Temperature 0.95")
+
+
+@pytest.mark.parametrize("name", ["love", "evil", "long"])
+def test_nothing_scrolls_sideways_on_a_phone(show: Callable[..., Seen], name: str) -> None:
+    seen = show(name, PHONE, device_scale_factor=2, has_touch=True)
+    seen.page.get_by_role("button", name="Show more tokens").click()
+    seen.page.evaluate("minigpt.set({ topK: 40 })")
+    for details in seen.page.locator("summary").all():
+        details.click()
+    wide = seen.page.evaluate("""() => [...document.querySelectorAll('*')].filter((e) =>
+        e.scrollWidth > e.clientWidth && e.clientWidth > 1 &&
+        (e === document.documentElement || ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)))
+        .map((e) => e.outerHTML.slice(0, 80))""")
+    assert wide == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_motion_stops_for_those_who_ask(show: Callable[..., Seen]) -> None:
+    durations = [
+        show("love", reduced_motion=motion).page.evaluate(
+            "getComputedStyle(document.querySelector('.bar'), '::before').transitionDuration"
+        )
+        for motion in ("no-preference", "reduce")
+    ]
+    assert durations[0] != "0s"
+    assert durations[1] == "0s"
+
+
+def test_colours_follow_the_scheme(show: Callable[..., Seen]) -> None:
+    seen = show("love", color_scheme="light")
+    strip = "document.querySelector('#strips canvas').toDataURL()"
+    look = f"[getComputedStyle(document.body).backgroundColor, {strip}]"
+    light = seen.page.evaluate(look)
+    seen.page.emulate_media(color_scheme="dark")
+    seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    dark = seen.page.evaluate(look)
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]

@@ -1,0 +1,627 @@
+"""What must hold whatever happens: bad input on every road, many users at once, no network where none is
+wanted, extreme numbers, and a tree that cannot run code out of files.
+
+Broken files have tests of their own (test_checkpoint.py, test_fuzz.py), broken networks, too (test_hub.py).
+"""
+
+import ast
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigpt
+from minigpt.cli import main
+from minigpt.generation import generate_batch
+from minigpt.model import GPT2
+from minigpt.tokenizer import Tokenizer
+from scripts import fuzz_command_line
+from scripts.make_checkpoint import random_tensors, write_checkpoint
+from tests.hub_stub import HubStub, Redirect, Stall, WrongLength
+from tests.synthetic import parameters_of, random_gpt2, save_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = {"vocab_size": 50257, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 40}
+IDS = [40, 1842, 345]
+NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202e]")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("model"), **CONFIG)
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT2:
+    return random_gpt2(**CONFIG)
+
+
+@pytest.fixture(scope="module")
+def too_large(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> Path:
+    """A model whose weights are finite, and whose logits are not."""
+    tensors = random_tensors(model.config)
+    tensors["ln_f.weight"][...] = 3e38
+    return write_checkpoint(tmp_path_factory.mktemp("too-large"), model.config, tensors)
+
+
+# ----------------------------------------------------------------------- input -> exit status -> message
+
+# Of the command line; the main road's mistakes are in test_cli.py. {f} is a folder with a few texts.
+COMMAND_LINES = [
+    (["attention", ""], 0, ["prompt is empty", "<|endoftext|>"]),
+    (["lens", "   "], 0, []),
+    (["lens", "<|endoftext|>"], 0, []),
+    (["attribution", "\x00\x1b[31m"], 0, []),
+    (["attention", "\udcff"], 2, ["PROMPT", "'\\udcff'", "UTF-8", "--help"]),
+    (["attention", "word " * 60], 2, ["61 tokens", "context of 40", "shorten"]),
+    (["attention", "I love", "--layer", "3"], 2, ["--layer is 3", "0 to 2"]),
+    (["attention", "I love", "--layer", "-1"], 2, ["--layer is -1", "0 to 2"]),
+    (["attention", "I love", "--head", "0"], 2, ["--head needs --layer"]),
+    (["attention", "I love", "--position", "2"], 2, ["--position is 2", "2 tokens"]),
+    (["attention", "I love", "--ablate", "h.9.attn.v"], 2, ["h.9.attn.v"]),
+    (["attention", "I love", "--ablate", "h.0.attn.v:x"], 2, ["h.0.attn.v:x", "must be a number"]),
+    (["attention", "I love", "--ablate", "h.0.ln_1.scale"], 2, ["h.0.ln_1.scale", "not finite"]),
+    (["attention", "I love", "--patch", "wte"], 2, ["--patch", "--patch-from"]),
+    (["lens", "I love", "--top", "0"], 2, ["top is 0", "1 to 50257"]),
+    (["attribution", "I love", "--token", ""], 2, ["--token", "0 tokens", "not one"]),
+    (["attribution", "I love", "--token", " several words"], 2, ["--token", "2 tokens", "not one"]),
+    (["break", "nothing", "I love"], 2, ["nothing"]),
+    (["break", "erf-gelu", "I love", "-n", "-1"], 2, ["-n"]),
+    (["score", "{f}/none.txt"], 2, ["none.txt"]),
+    (["score", "{f}/bad.txt"], 2, ["bad.txt", "byte 2", "0xff", "UTF-8"]),
+    (["score", "{f}/empty.txt"], 2, ["empty.txt"]),
+    (["score", "{f}/text.txt", "--stride", "0"], 2, ["stride"]),
+    (["score", "{f}"], 2, ["directory", "text file"]),
+    (["download", "../gpt2"], 2, ["'../gpt2'", "owner/name"]),
+    (["download", "gpt2", "--unknown"], 2, ["--unknown", "no such option"]),
+    (["map", "too", "much"], 2, ["'too'", "too many"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"), COMMAND_LINES, ids=[" ".join(words)[:40] for words, _, _ in COMMAND_LINES]
+)
+def test_every_command_explains_bad_input(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    status: int,
+    said: list[str],
+) -> None:
+    (tmp_path / "text.txt").write_text("I love you.", encoding="utf-8")
+    (tmp_path / "bad.txt").write_bytes(b"I \xff")
+    (tmp_path / "empty.txt").touch()
+    words = [word.replace("{f}", str(tmp_path)) for word in words]
+    model = [] if words[0] in ("download", "map") else ["--model", str(folder)]
+    found = main([*words, *model])
+    captured = capsys.readouterr()
+    assert found == status, captured.err
+    assert captured.err.count("\n") == (status != 0 or bool(said))
+    assert not NOT_PRINTED.search(captured.out + captured.err)
+    if status:
+        assert captured.out == ""
+        assert captured.err.startswith("minigpt: ")
+    for part in said:
+        assert part in captured.err
+
+
+MODEL = random_gpt2(vocab_size=50257, n_embd=8, n_layer=1, n_head=1, n_positions=8)
+TOKENIZER = Tokenizer()
+# Of the Python functions: what is called, and what the error says.
+CALLS: list[tuple[str, Callable[[], Any], list[str]]] = [
+    ("id too large", lambda: MODEL([50257]), ["ids", "50257", "0 to 50256"]),
+    ("negative id", lambda: MODEL([-1]), ["ids", "-1", "0 to 50256"]),
+    ("float ids", lambda: MODEL([1.0]), ["ids", "float64", "integers"]),
+    ("no ids", lambda: MODEL([]), ["ids", "no tokens", "50256"]),
+    ("text for ids", lambda: MODEL("I love"), ["ids", "str", "encode"]),
+    ("one number for ids", lambda: MODEL(np.array(5)), ["ids", "a row"]),
+    ("ragged ids", lambda: MODEL([[1], [1, 2]]), ["ids", "lengths", "pad"]),
+    ("huge id", lambda: MODEL([2**70]), ["ids", "integers"]),
+    ("one over", lambda: MODEL([1] * 9), ["9 tokens", "context of 8", "shorten"]),
+    ("nan", lambda: minigpt.probabilities(np.zeros(3), float("nan")), ["temperature is nan", "finite"]),
+    ("cold", lambda: minigpt.probabilities(np.zeros(3), -1), ["temperature is -1", "0 (greedy)"]),
+    ("nan logits", lambda: minigpt.probabilities([0.0, np.nan]), ["logits", "nan", "weights"]),
+    ("top-p", lambda: minigpt.generate(MODEL, [1], max_new_tokens=1, top_p=0), ["top_p is 0", "above 0"]),
+    ("seed", lambda: minigpt.generate(MODEL, [1], max_new_tokens=1, seed=-1), ["seed is -1", "0 or above"]),
+    ("count", lambda: minigpt.generate(MODEL, [1], max_new_tokens=-1), ["max_new_tokens is -1"]),
+    ("empty", lambda: minigpt.generate(MODEL, [], max_new_tokens=1), ["ids", "no tokens"]),
+    ("half", lambda: TOKENIZER.encode("\ud800"), ["text", "U+D800", "surrogate"]),
+    ("no id", lambda: TOKENIZER.decode([50257]), ["ids", "50257"]),
+    ("no model", lambda: minigpt.load("gpt3"), ["'gpt3'", "gpt2", "folder"]),
+    ("no folder", lambda: minigpt.load_model("./nowhere"), ["nowhere", "no such file"]),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS])
+def test_every_function_explains_bad_input(call: Callable[[], Any], said: list[str]) -> None:
+    with pytest.raises(minigpt.MiniGPTError) as caught:
+        call()
+    assert str(caught.value).isprintable()
+    for part in said:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_command_lines(seed: int) -> None:
+    """Whatever is typed: an answer, or one line that explains, and never a bug."""
+    results = fuzz_command_line.run_cases(seed, list(range(60)))
+    assert not [result for result in results if result.problem]
+    assert {result.status for result in results} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("ended", "problem"),
+    [
+        ((0, "{}", "", True), ""),
+        ((2, "", "minigpt: x is wrong.\n", False), ""),
+        ((3, "", "", False), "ended with 3"),
+        (("KeyError()", "", "", False), "ended with KeyError"),
+        ((1, "", "minigpt: a bug in minigpt: KeyError\n", False), "minigpt: a bug"),
+        ((1, "", "", False), "status 1, but it said"),
+        ((2, "", "minigpt: x\nminigpt: y\n", False), "status 2, but it said"),
+        ((0, "", "RuntimeWarning\n", False), "status 0, but it said"),
+        ((0, "\x1b[31m", "", False), "steers the terminal"),
+        ((0, '{"logit": NaN}', "", True), "no JSON"),
+    ],
+)
+def test_what_the_fuzzer_of_command_lines_notices(ended: tuple[Any, ...], problem: str) -> None:
+    assert fuzz_command_line.judge(*ended).startswith(problem)
+    assert bool(fuzz_command_line.judge(*ended)) == bool(problem)
+
+
+def test_a_hundred_megabytes_on_standard_input(folder: Path, tmp_path: Path) -> None:
+    with (tmp_path / "long.txt").open("wb") as file:
+        file.write(b"word " * 20_000_000)
+    for command in ([], ["lens"]):
+        with (tmp_path / "long.txt").open("rb") as file:
+            done = minigpt_process(*command, "-", "--model", str(folder), stdin=file)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "context of 40" in done.stderr
+
+
+# --------------------------------------------------------------------------------------------- terminals
+
+
+def minigpt_process(
+    *words: str, env: dict[str, str] | None = None, **kwargs: Any
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(env or {})}
+    command = [sys.executable, "-m", "minigpt", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "timeout": 60}
+    return subprocess.run(command, env=environment, check=False, **{**pipes, **kwargs})
+
+
+ASCII = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "TERM": "dumb", "COLUMNS": "20"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has code pages instead of locales; see test_terminal.py")
+@pytest.mark.parametrize("command", ["", "attention", "lens", "attribution"])
+def test_an_ascii_locale_of_20_columns(folder: Path, command: str) -> None:
+    """UTF-8 in the arguments is understood, and what is printed is ASCII."""
+    for prompt in ("I love", "I love é日"):
+        words = [*([command] if command else []), prompt, "--model", str(folder)]
+        done = minigpt_process(*words, env=ASCII)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.isascii()
+        assert "\x1b" not in done.stdout
+        if prompt.isascii():  # the others have to be spelled out: \\xe9
+            assert max(map(len, done.stdout.splitlines())) <= 20
+    document = minigpt_process(*words, "--json", env=ASCII)
+    assert document.stdout.isascii()
+    if not command:
+        assert json.loads(document.stdout)["prompt"] == "I love é日"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file names that are not text")
+def test_a_page_whose_name_is_not_text(folder: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/p\xe9.html"
+    try:
+        Path(os.fsdecode(name)).touch()
+    except OSError:
+        pytest.skip("this file system has no names that are not UTF-8")
+    words = ["I love", "--html", os.fsdecode(name), "--model", str(folder), "--json"]
+    for env in (ASCII, {}):
+        done = minigpt_process(*words, env=env)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.endswith(".html; open it in a browser.\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shells of POSIX")
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams(folder: Path, closed: str) -> None:
+    for words, status in (("'I love'", 0), ("'I love' --json", 0), ("x --top 0", 2)):
+        shell = f"exec '{sys.executable}' -m minigpt {words} --model '{folder}' {closed}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            ["sh", "-c", shell],
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.5, 0.8])
+def test_ctrl_c_at_any_time(folder: Path, delay: float) -> None:
+    """While Python starts, imports, loads, computes, prints: no traceback,
+    and 130 unless it was done before."""
+    words = ["I love", "-n", "30", "--compare", *["I hate"] * 20, "--model", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minigpt", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, 0, -signal.SIGINT)  # the last: before Python could take note, or after
+    assert err.strip() == b""
+
+
+# --------------------------------------------------------------------------------------------- many at once
+
+
+def fingerprint(model: GPT2, seed: int) -> str:
+    """What many calls of one user give, to the last bit."""
+    digest = hashlib.sha256()
+    digest.update(model(IDS).tobytes())
+    digest.update(model([IDS, [seed, 7, 8]]).tobytes())
+    digest.update(repr(minigpt.generate(model, IDS, max_new_tokens=12, seed=seed).ids).encode())
+    for generation in generate_batch(model, [IDS, [5]], max_new_tokens=6, seed=[seed, seed]):
+        digest.update(repr(generation.ids).encode())
+    digest.update(minigpt.inspection.trace(model, IDS)["h.1.attn.weights"].tobytes())
+    return digest.hexdigest()
+
+
+def test_sixteen_threads_share_a_model(model: GPT2) -> None:
+    alone = [fingerprint(model, seed) for seed in range(16)]
+    start = threading.Barrier(16)
+
+    def user(seed: int) -> list[str]:
+        start.wait()
+        return [fingerprint(model, seed) for _ in range(3)]
+
+    with ThreadPoolExecutor(16) as threads:
+        together = list(threads.map(user, range(16)))
+    assert together == [[one] * 3 for one in alone]
+
+
+def test_four_processes_share_a_folder(folder: Path) -> None:
+    words = ["I love", "--model", str(folder), "--json", "-n", "10", "--seed", "1", "--candidates", " you"]
+    alone = minigpt_process(*words).stdout
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda _: minigpt_process(*words).stdout, range(4)))
+    assert alone
+    assert together == [alone] * 4
+
+
+# ------------------------------------------------------------------------------------------------ networks
+
+# Tells of everything that a program does with sockets, before it does it.
+WATCHED = """
+import sys
+def note(event, args):
+    if event.startswith(("socket.", "urllib.")):
+        where = args[1] if event == "socket.connect" else args[0] if event == "socket.getaddrinfo" else ""
+        print("EVENT", event, where, file=sys.stderr, flush=True)
+sys.addaudithook(note)
+from minigpt.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def watched(*words: str, cwd: Path, **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run a command line; gives what it ended with, and its network events."""
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
+    }
+    environment = {
+        **clean,
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(cwd / "hf"),
+        "OMP_NUM_THREADS": "1",
+        **env,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *words],
+        cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=False,
+    )  # fmt: skip
+    return done, [line for line in done.stderr.splitlines() if line.startswith("EVENT")]
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        (["I love", "--offline"], {}),
+        (["I love"], {"HF_HUB_OFFLINE": "1"}),
+        (["I love"], {"TRANSFORMERS_OFFLINE": "1"}),
+        (["I love", "--offline", "--model", "gpt2-xl"], {}),
+        (["I love", "--offline", "--model", "owner/name"], {}),
+        (["score", "text.txt", "--offline"], {}),
+        (["verify", "--offline"], {}),
+        (["I love", "--model", "FOLDER", "--html", "page.html", "-n", "3"], {}),  # a folder needs no network
+        (["lens", "I love", "--model", "FOLDER"], {}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_offline_opens_no_socket(folder: Path, tmp_path: Path, words: list[str], env: dict[str, str]) -> None:
+    (tmp_path / "text.txt").write_text("I love you.", encoding="utf-8")
+    done, events = watched(*[word.replace("FOLDER", str(folder)) for word in words], cwd=tmp_path, **env)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not events
+
+
+def test_the_watch_sees_what_is_online(tmp_path: Path) -> None:
+    """Without it the test above would prove nothing."""
+    _, events = watched("I love", "--model", "gpt2-xl", cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:1")
+    assert any("socket.connect ('127.0.0.1', 1)" in event for event in events)
+
+
+@pytest.fixture
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def stub(files: dict[str, bytes]) -> Iterator[HubStub]:
+    with HubStub() as hub:
+        hub.add("owner/name", files)
+        yield hub
+
+
+def test_only_the_hub_and_where_it_directs_to_is_contacted(stub: HubStub, tmp_path: Path) -> None:
+    done, events = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    assert done.returncode == 0, done.stderr
+    connected = {event for event in events if "socket.connect" in event}
+    assert connected
+    assert all(f", {stub.port}" in event for event in connected)
+    resolved = {event.split()[-1] for event in events if "getaddrinfo" in event}
+    assert resolved <= {"127.0.0.1", "localhost"}
+    done, events = watched("I love", "--model", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert not events  # what is here is used without a look at the network
+
+
+def test_a_hub_that_cannot_be_resolved(tmp_path: Path) -> None:
+    done, _ = watched("I love", "--model", "gpt2-xl", cwd=tmp_path, HF_ENDPOINT="http://hub.invalid")
+    assert done.returncode == 1
+    assert "gpt2-xl" in done.stderr
+    assert "http://hub.invalid failed" in done.stderr
+    assert "--model tiny" in done.stderr
+
+
+def test_a_redirect_to_another_scheme_reads_no_file(stub: HubStub, tmp_path: Path) -> None:
+    stub.faults["config.json"] = [Redirect("file:///etc/passwd")] * 50
+    done, _ = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    assert done.returncode == 1
+    assert "owner/name" in done.stderr
+    assert "root:" not in done.stdout + done.stderr
+
+
+def test_bodies_shorter_than_the_file_are_put_together(
+    stub: HubStub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Each answer ends early, and says that this was all."""
+    stub.faults["GET model.safetensors"] = [WrongLength(1_000_000)] * 50
+    done, _ = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert (Path(done.stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
+
+
+@pytest.mark.parametrize("error", [-1000, 1000])
+def test_a_length_that_is_not_the_promised_one(
+    stub: HubStub, files: dict[str, bytes], tmp_path: Path, error: int
+) -> None:
+    stub.sizes["model.safetensors"] = len(files["model.safetensors"]) + error
+    done, _ = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    assert done.returncode == 1
+    assert "owner/name" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "hf").rglob("snapshots/*/model.safetensors"))
+    stub.sizes.clear()
+    done, _ = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert (Path(done.stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
+
+
+def start_download(stub: HubStub, cwd: Path) -> subprocess.Popen[bytes]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {**clean, "PYTHONPATH": str(ROOT), "HF_HOME": str(cwd / "hf"), "HF_ENDPOINT": stub.endpoint}
+    command = [sys.executable, "-m", "minigpt", "download", "owner/name"]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_half_way_through_a_download(stub: HubStub, files: dict[str, bytes], tmp_path: Path) -> None:
+    stub.faults["GET model.safetensors"] = [Stall(after=100_000)]
+    process = start_download(stub, tmp_path)
+    assert stub.stalled.wait(30)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert not list((tmp_path / "hf").rglob("snapshots/*/model.safetensors"))
+    again = start_download(stub, tmp_path)
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    found = Path(out.decode().strip()) / "model.safetensors"
+    assert found.read_bytes() == files["model.safetensors"]
+
+
+def test_two_processes_download_each_file_once(
+    stub: HubStub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    both = [start_download(stub, tmp_path) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert (Path(out.decode().strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
+    stored = [request for request in stub.asked("model.safetensors") if "/storage/" in request.path]
+    assert len(stored) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of half a megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk of its own needs Linux, and the right to mount one")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_full(stub: HubStub, small_disk: Path, tmp_path: Path) -> None:
+    """Told before the download begins, where the Hub says how large a file is."""
+    env = {"HF_ENDPOINT": stub.endpoint, "HF_HOME": str(small_disk)}
+    done, _ = watched("download", "owner/name", cwd=tmp_path, **env)
+    assert done.returncode == 1
+    assert "bytes are needed" in done.stderr
+    assert "HF_HOME" in done.stderr
+    assert not stub.asked("/storage/")
+    assert not list(small_disk.rglob("*.safetensors"))
+
+
+def test_a_copy_that_does_not_fit(folder: Path, stub: HubStub, small_disk: Path, tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": stub.endpoint}
+    done, _ = watched("download", "owner/name", "--out", str(small_disk / "copy"), cwd=tmp_path, **env)
+    assert done.returncode == 1
+    assert "copy: cannot be written (No space left on device)" in done.stderr
+    assert not (small_disk / "copy" / "model.safetensors").exists()
+
+
+def test_a_disk_that_cannot_be_written(stub: HubStub, small_disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    env = {"HF_ENDPOINT": stub.endpoint, "HF_HOME": str(small_disk)}
+    done, _ = watched("download", "owner/name", cwd=tmp_path, **env)
+    assert done.returncode == 1
+    assert "Read-only file system" in done.stderr
+    assert "HF_HOME" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-8, 1.0, 1e8, 1e308])
+@pytest.mark.parametrize("logits", [
+    [0.0, 0.0], [3e38, -3e38], [-3e38, -3e38], [1e308, -1e308], [-1e308, -1e308, -np.inf], [1e-45, 0.0],
+])  # fmt: skip
+def test_extreme_logits_have_probabilities(logits: list[float], temperature: float) -> None:
+    p = minigpt.probabilities(logits, temperature)
+    assert np.isfinite(p).all()
+    assert p.sum() == pytest.approx(1.0)
+    assert p.argmax() == np.argmax(logits)
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e-20, 1e10, 1e18, 1e19, 1e30, 1e36])
+def test_weights_near_the_limit_of_float32(model: GPT2, scale: float) -> None:
+    """Either probabilities that sum to one, or an error that speaks of the weights; never a warning."""
+    tensors = {name: array * np.float32(scale) for name, array in random_tensors(model.config).items()}
+    extreme = GPT2(model.config, parameters_of(tensors, model.config))
+    for logits in (extreme(IDS), extreme([IDS, IDS])[0], extreme(IDS, hook=lambda name, array: array)):
+        try:
+            p = minigpt.probabilities(logits, 0.7)
+        except minigpt.MiniGPTError as error:
+            told = str(error)
+            assert "too large" in told
+            assert not np.isfinite(logits).all()
+        else:
+            np.testing.assert_allclose(p.sum(axis=-1), 1.0)
+    with contextlib.suppress(minigpt.MiniGPTError):
+        assert len(list(minigpt.generate(extreme, IDS, max_new_tokens=3, seed=1))) == 3
+
+
+@pytest.mark.parametrize("words", [
+    ["I love"], ["I love", "--json"], ["I love", "-n", "3"], ["attention", "I love"], ["attention",
+    "I love", "--json"],
+    ["lens", "I love"], ["lens", "I love", "--json"], ["attribution", "I love"], ["attribution", "I love",
+    "--json"],
+    ["break", "erf-gelu", "I love"], ["score", "-"],
+], ids=" ".join)  # fmt: skip
+def test_every_command_says_that_weights_are_too_large(
+    too_large: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"I love you")))
+    status = main([*words, "--model", str(too_large)])
+    captured = capsys.readouterr()
+    if words[0] == "attention":  # its weights are computed before the last layer norm, and are fine
+        assert status == 0
+        return
+    assert status in (1, 2)
+    assert captured.err.count("\n") == 1
+    assert "too large" in captured.err
+    assert "bug" not in captured.err
+
+
+# ----------------------------------------------------------------------------------------------- the tree
+
+SOURCES = sorted((ROOT / "minigpt").rglob("*.py"))
+RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+READS_CODE = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "subprocess",
+    "ctypes",
+    "runpy",
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_in_the_package_runs_code_out_of_data(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = node.func
+            assert not (isinstance(called, ast.Name) and called.id in RUNS_CODE), ast.unparse(node)
+            assert ast.unparse(called) not in {"os.system", "os.popen"}
+            trusted = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert trusted.get("trust_remote_code", "False") == "False"
+            assert trusted.get("allow_pickle", "False") == "False"
+            assert trusted.get("shell", "False") == "False"
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {module.split(".")[0] for module in modules} & READS_CODE
+
+
+def test_the_oldest_dependencies_are_those_of_the_project() -> None:
+    """tests/oldest.txt pins what pyproject.toml allows at least; a later patch release counts."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["plot"]
+    pinned = dict(
+        re.findall(r"^([\w-]+)==([\d.]+)", (ROOT / "tests" / "oldest.txt").read_text("utf-8"), re.M)
+    )
+    for dependency in wanted:
+        name, _, lowest = dependency.partition(">=")
+        assert lowest, f"{dependency} has no lower bound"
+        assert f"{pinned[name]}.".startswith(f"{lowest}."), name
