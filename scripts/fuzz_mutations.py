@@ -25,10 +25,8 @@ SMALL = Config(vocab_size=13, n_positions=6, n_embd=8, n_layer=2, n_head=2)
 # What a careless or hostile writer may put in the place of any value.
 ODD_VALUES: list[Any] = [
     None, True, False, "", "x", "8", "\x1b[31mred", "../../x", "é\ud800", [], [[]], {}, {"a": 1}, 0, -1, 1,
-    3, 1.0,
-    1.5, -0.0, 2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**63), 10**30, 1e308, float("nan"),
-    float("inf"),
-    float("-inf"), 1e-300,
+    3, 1.0, 1.5, -0.0, 2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**63), 10**30, 1e308, 1e-300,
+    float("nan"), float("inf"), float("-inf"),
 ]  # fmt: skip
 Files = dict[str, bytes]
 Header = dict[str, Any]
@@ -107,14 +105,17 @@ def mutate(case: Case, family: str, rng: np.random.Generator) -> None:
 # ---------------------------------------------------------------------------------- what mutations start from
 
 
+TOKENIZER = 9  # the variant that has GPT-2's vocabulary, and its tokenizer files
+
+
 @functools.cache
 def intact(variant: int) -> Files:
     """One of the valid checkpoints: tied or not, prefixed, sharded, narrow, with other settings."""
-    config = [
-        SMALL, SMALL, replace(SMALL, tie_word_embeddings=False), SMALL, SMALL, SMALL, SMALL,
-        replace(SMALL, n_inner=5, activation_function="gelu", scale_attn_by_inverse_layer_idx=True), SMALL,
-        Config(n_positions=4, n_embd=4, n_layer=1, n_head=1),
-    ][variant]  # fmt: skip
+    config = {
+        2: replace(SMALL, tie_word_embeddings=False),
+        7: replace(SMALL, n_inner=5, activation_function="gelu", scale_attn_by_inverse_layer_idx=True),
+        TOKENIZER: Config(n_positions=4, n_embd=4, n_layer=1, n_head=1),
+    }.get(variant, SMALL)
     tensors = random_tensors(config, variant)
     if variant in (5, 6):
         tensors = {
@@ -130,9 +131,6 @@ def intact(variant: int) -> Files:
     if variant in (3, 4):
         files |= cut_into_shards(files.pop(WEIGHTS), variant - 1)
     return files | gpt2_tokenizer() if variant == TOKENIZER else files
-
-
-TOKENIZER = 9
 
 
 def narrow(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -227,19 +225,7 @@ def header_length(case: Case, rng: np.random.Generator) -> str:
     file = case.weights(rng)
     content = case.files[file]
     length = int.from_bytes(content[:8], "little")
-    near = [
-        0,
-        1,
-        2,
-        7,
-        8,
-        length - 1,
-        length + 1,
-        len(content),
-        len(content) - 8,
-        len(content) - 7,
-        2 * length,
-    ]
+    near = [0, 1, 2, 7, 8, length - 1, length + 1, 2 * length, *(len(content) - n for n in (0, 7, 8))]
     far = [2**20, 2**31 - 1, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 100_000_001, int(rng.integers(2**62))]
     claimed = pick(rng, [value for value in near + far if value != length and value >= 0])
     case.files[file] = struct.pack("<Q", claimed) + content[8:]
@@ -262,8 +248,8 @@ def header_text(case: Case, rng: np.random.Generator) -> str:
     n = 200_000 if large else 2_000
     made = pick(rng, [
         b"", b"{}", b"[]", b"null", b"3", b'"x"', b"nan", b"\xff\xfe" + text, b"\xef\xbb\xbf" + text,
-        b" " + text,
-        text[:-1], text + b"}", text + b"x", text.replace(b"{", b"[", 1), text.decode().encode("utf-16"),
+        b" " + text, text[:-1], text + b"}", text + b"x", text.replace(b"{", b"[", 1),
+        text.decode().encode("utf-16"),
         text[:-1] + b', "' + name.encode() + b'": ' + entry + b"}",
         b'{"__metadata__": {"a": "1", "a": "2"}, ' + text[1:], text[:-1] + b', "__metadata__": 3}',
         text[:-1] + b',"x": ' + b"[" * n, b"[" * n, b'{"a":' * n, text.replace(b"0", b"0" * 500, 1),
@@ -287,13 +273,12 @@ def offsets(case: Case, rng: np.random.Generator) -> str:
     shift = int(pick(rng, [1, 2, 4, 8, 32, -1, -4, -32, 2**31, 2**63, 2**64 - 1, -(2**63), 10**30]))
     span = end - start
     header[name]["data_offsets"] = pick(rng, [
-        [start + shift, end + shift], [start, end + shift], [start + shift, end], [end, start], [start,
-        start],
-        [-span, 0], [-1, -1], [len(data), len(data) + span], [0, len(data)], header[other]["data_offsets"],
+        [start + shift, end + shift], [start, end + shift], [start + shift, end], [end, start],
+        [start, start], [-span, 0], [-1, -1], [len(data), len(data) + span], [0, len(data)],
+        header[other]["data_offsets"],
         [2**64 - span, 2**64], [start], [], [start, end, end], {"0": start}, None, [float(start), float(end)],
-        [str(start), str(end)], [start, pick(rng, ODD_VALUES)], [pick(rng, ODD_VALUES), end], [[start],
-        [end]],
-        [start, end + 2**64],
+        [str(start), str(end)], [start, pick(rng, ODD_VALUES)], [pick(rng, ODD_VALUES), end],
+        [[start], [end]], [start, end + 2**64],
     ])  # fmt: skip
     case.files[file] = join(header, data)
     blame(case, file)
@@ -302,49 +287,47 @@ def offsets(case: Case, rng: np.random.Generator) -> str:
     return f"{file}: {name} at {header[name]['data_offsets']} instead of {[start, end]}"
 
 
+DTYPES = [
+    "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8", "U16", "BOOL", "C64",
+]  # fmt: skip
+
+
 def dtypes(case: Case, rng: np.random.Generator) -> str:
     """Another type, with or without the bytes to match."""
     file = case.weights(rng)
     header, data = split(case.files[file])
     name = pick(rng, parameter_names(header))
-    known = [
-        "F64",
-        "F32",
-        "F16",
-        "BF16",
-        "F8_E4M3",
-        "F8_E5M2",
-        "I64",
-        "I32",
-        "I16",
-        "I8",
-        "U8",
-        "U16",
-        "BOOL",
-        "C64",
-    ]
-    odd = ["f32", "F32 ", "float32", "", "F4", "F128", *ODD_VALUES]
-    stored = header[name]["dtype"]
     blame(case, file)
     if rng.random() < 0.5:
-        header[name]["dtype"] = pick(rng, [value for value in known + odd if value != stored])
-        same_width = {stored, str(header[name]["dtype"])} == {"F16", "BF16"}
-        case.files[file], case.valid = join(header, data), None if same_width else False
-        return f"{file}: {name} is {header[name]['dtype']!r} instead of {stored}"
+        return claim_dtype(case, rng, file, name)
     dtype = pick(rng, ["F32", "F16", "BF16", "F64", "I32", "I16", "U8"])
-    array = np.nan_to_num(tensor_bytes(header[name], data)).clip(-6e4, 6e4)
-    raw = {
-        "BF16": lambda: narrow(array.astype("<f4"), "bfloat16"), "F16": lambda: array.astype("<f2"),
-        "F32": lambda: array.astype("<f4"), "F64": lambda: array.astype("<f8"),
-        "I32": lambda: array.astype("<i4"),
-        "I16": lambda: array.clip(-99, 99).astype("<i2"), "U8": lambda: array.clip(0, 255).astype("u1"),
-    }[dtype]().tobytes()  # fmt: skip
+    raw = stored_as(dtype, np.nan_to_num(tensor_bytes(header[name], data)))
     entries = {key: (value, data) for key, value in header.items() if key not in (name, "__metadata__")}
     entry = {**header[name], "dtype": dtype, "data_offsets": [0, len(raw)]}
     case.files[file] = pack(entries | {name: (entry, raw)})
     case.valid = dtype in ("F32", "F16", "BF16")
     blame(case, name)
     return f"{file}: {name} stored as {dtype}"
+
+
+def claim_dtype(case: Case, rng: np.random.Generator, file: str, name: str) -> str:
+    """Another type in the header for the same bytes."""
+    header, data = split(case.files[file])
+    stored = header[name]["dtype"]
+    claims = [*DTYPES, "f32", "F32 ", "float32", "", "F4", "F128", *ODD_VALUES]
+    header[name]["dtype"] = pick(rng, [value for value in claims if value != stored])
+    same_width = {stored, str(header[name]["dtype"])} == {"F16", "BF16"}
+    case.files[file], case.valid = join(header, data), None if same_width else False
+    return f"{file}: {name} is {header[name]['dtype']!r} instead of {stored}"
+
+
+def stored_as(dtype: str, array: np.ndarray) -> bytes:
+    """The bytes of an array in a type of safetensors; what it cannot hold is clipped."""
+    if dtype == "BF16":
+        return narrow(array.astype("<f4"), "bfloat16").tobytes()
+    low, high = {"I16": (-99, 99), "U8": (0, 255)}.get(dtype, (-6e4, 6e4))
+    stored = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I16": "<i2", "U8": "u1"}[dtype]
+    return array.clip(low, high).astype(stored).tobytes()
 
 
 def parameter_names(header: Header) -> list[str]:
@@ -369,11 +352,10 @@ def shapes(case: Case, rng: np.random.Generator) -> str:
     n = int(np.prod(shape))
     header[name]["shape"] = pick(rng, [
         shape[::-1], [n], [1, n], [n, 1], [*shape, 1], [1, *shape], [*shape, 0], [0], [], [-n], [-1, -n],
-        [n, 1, 1, 1],
-        [2**32, 2**32], [2**62, 4], [2**64, 1], [0, 2**63], [2**31], [n + 1], [n - 1], [n / 1], [str(n)],
-        None, n, "x",
-        {"0": n}, [True] * 2, [shape], [*shape[:-1], pick(rng, ODD_VALUES)], [pick(rng, ODD_VALUES)],
-        [1] * 300 + [n],
+        [n, 1, 1, 1], [2**32, 2**32], [2**62, 4], [2**64, 1], [0, 2**63], [2**31], [n + 1], [n - 1],
+        [n / 1], [str(n)],
+        None, n, "x", {"0": n}, [True] * 2, [shape], [*shape[:-1], pick(rng, ODD_VALUES)],
+        [pick(rng, ODD_VALUES)], [1] * 300 + [n],
     ])  # fmt: skip
     case.files[file] = join(header, data)
     blame(case, file, name)
@@ -385,14 +367,11 @@ def shapes(case: Case, rng: np.random.Generator) -> str:
 
 ODD_NAMES = [
     "", "x", "\x1b[31m", "a\nb", "é", "\u202e", "x" * 5000, "wte.weight", "WTE.weight", "wte.weight ",
-    "h.0.attn.bias",
-    "h.9.attn.masked_bias", "h.00.ln_1.weight", "h.-1.ln_1.weight", "h.2.ln_1.weight",
-    "h.999999999.ln_1.weight",
-    "h." + "9" * 50 + ".ln_1.weight", "h.٣.ln_1.weight", "h.0.ln_1.gamma", "transformer.wte.weight",
-    "transformer.",
-    "transformer.transformer.wte.weight", "lm_head.weight", "lm_head.bias", "score.weight",
-    "model.layers.0.weight",
-    "h.0.attn.c_attn.weight.lora_A", "../../x", "__metadata__", "\ud800",
+    "h.0.attn.bias", "h.9.attn.masked_bias", "h.00.ln_1.weight", "h.-1.ln_1.weight", "h.2.ln_1.weight",
+    "h.999999999.ln_1.weight", "h." + "9" * 50 + ".ln_1.weight", "h.٣.ln_1.weight", "h.0.ln_1.gamma",
+    "transformer.wte.weight", "transformer.", "transformer.transformer.wte.weight", "lm_head.weight",
+    "lm_head.bias", "score.weight", "model.layers.0.weight", "h.0.attn.c_attn.weight.lora_A", "../../x",
+    "__metadata__", "\ud800",
 ]  # fmt: skip
 
 
@@ -459,8 +438,9 @@ def numbers(case: Case, rng: np.random.Generator) -> str:
     entry = header[name]
     bits = {"F32": "<u4", "F16": "<u2", "BF16": "<u2"}[entry["dtype"]]
     kinds = {
-        "F32": [0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0x7F7FFFFF, 0xFF7FFFFF, 0x7E967699,
-        0x00000001, 1 << 31],
+        "F32": [
+            0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0x7F7FFFFF, 0xFF7FFFFF, 0x7E967699, 1, 1 << 31,
+        ],
         "F16": [0x7C00, 0xFC00, 0x7E00, 0x7C01, 0x7BFF, 0xFBFF, 0x0001, 0x8000],
         "BF16": [0x7F80, 0xFF80, 0x7FC0, 0x7F81, 0x7F7F, 0xFF7F, 0x7E96, 0x0001, 0x8000],
     }[entry["dtype"]]  # fmt: skip
@@ -488,45 +468,42 @@ def index(case: Case, rng: np.random.Generator) -> str:
     weight_map = content["weight_map"]
     shards = sorted(set(weight_map.values()))
     name, shard = pick(rng, weight_map), pick(rng, shards)
-    outside = os.fspath(Path(tempfile.gettempdir()) / "x" / shard)
     blame(case, INDEX, name, *shards)
     what = pick(rng, ["point", "point", "all", "forget", "promise", "junk", "delete", "copy", "odd"])
+    case.valid = None if what in ("forget", "promise", "odd") else False
     if what in ("point", "all"):
-        target = pick(rng, [
-            f"../{shard}", f"./{shard}", f"a/../{shard}", outside, f"C:\\{shard}", f"..\\{shard}",
-            f"{shard}\0", "", ".",
-            "..", "../model.safetensors", "/etc/passwd", "/dev/zero", "model.bin", f"file://{shard}",
-            f"{shard} ", f" {shard}",
-            "model-9.safetensors", CONFIG, INDEX, "x" * 5000 + ".safetensors", "é.safetensors",
-            "~/x.safetensors",
-            "\x1b[31m.safetensors", *ODD_VALUES,
-        ])  # fmt: skip
+        target = pick(rng, [*places(shard), *ODD_VALUES])
         blame(case, str(target))
         weight_map |= dict.fromkeys(weight_map, target) if what == "all" else {name: target}
-        case.valid = False
     elif what == "forget":
         del weight_map[name]
     elif what == "promise":
         weight_map[pick(rng, ODD_NAMES)] = shard
-        case.valid = None
     elif what == "junk":
-        content = pick(
-            rng, [[], {}, 3, None, {"weight_map": {}}, {"weight_map": []}, {"weight_map": shard}, "x"]
-        )
-        case.valid = False
+        junk = [[], {}, 3, None, {"weight_map": {}}, {"weight_map": []}, {"weight_map": shard}, "x"]
+        content = pick(rng, junk)
     elif what == "delete":
         del case.files[shard]
-        case.valid = False
     elif what == "copy":
         case.files[shards[0]] = case.files[shards[-1]]
-        case.valid = False
     else:
         content[pick(rng, ["metadata", "weight_map"])] = pick(rng, ODD_VALUES)
     case.files[INDEX] = json.dumps(content).encode()
-    if rng.random() < 0.05:
+    if rng.random() < 0.05:  # the same key twice
         case.files[INDEX] = case.files[INDEX].replace(b'{"metadata"', b'{"weight_map": {}, "metadata"', 1)
-        case.valid = False if case.valid is False else None
     return f"{what}: {case.files[INDEX][:80]!r}"
+
+
+def places(shard: str) -> list[str]:
+    """Where an index may say that a shard is, and it must not be looked for."""
+    outside = os.fspath(Path(tempfile.gettempdir()) / "x" / shard)
+    return [
+        f"../{shard}", f"./{shard}", f"a/../{shard}", outside, f"C:\\{shard}", f"..\\{shard}", f"{shard}\0",
+        "",
+        ".", "..", "../model.safetensors", "/etc/passwd", "/dev/zero", "model.bin", f"file://{shard}",
+        f"{shard} ", f" {shard}", "model-9.safetensors", CONFIG, INDEX, "x" * 5000 + ".safetensors",
+        "é.safetensors", "~/x.safetensors", "\x1b[31m.safetensors",
+    ]  # fmt: skip
 
 
 SETTINGS = [
@@ -542,8 +519,9 @@ def config(case: Case, rng: np.random.Generator) -> str:
     """Settings that are absent, negative, enormous, of the wrong type, or merely different."""
     content = json.loads(case.files[CONFIG])
     key = pick(rng, SETTINGS)
-    blame(case, CONFIG, key, *ALL_NAMES, *(["n_head"] if key in ("n_embd", "hidden_size") else []))
-    other = {"n_embd": "hidden_size", "hidden_size": "n_embd"}.get(key)
+    blame(case, CONFIG, key, *ALL_NAMES)
+    if key in ("n_embd", "hidden_size"):
+        blame(case, "n_embd", "hidden_size", "n_head")
     what = pick(rng, ["odd", "odd", "near", "absent", "twice", "fine", "junk"])
     if what == "odd":
         content[key] = pick(rng, ODD_VALUES)
@@ -552,47 +530,39 @@ def config(case: Case, rng: np.random.Generator) -> str:
     elif what == "absent":
         content.pop(key, None)
     elif what == "fine":
-        new = pick(rng, [
-            {"layer_norm_epsilon": float(10 ** rng.uniform(-30, 0))}, {"scale_attn_weights": False},
-            {"n_head": 1},
-            {"n_head": 4}, {"n_head": 8}, {"scale_attn_by_inverse_layer_idx": True},
-            {"activation_function": pick(rng, ["gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh"])},
-            {"model_type": "gpt2"}, {"architectures": None}, {"n_inner": 32 if not content["n_inner"] else 5},
-        ])  # fmt: skip
-        content |= new
+        content |= other_settings(rng, content)
         case.valid = True
-        return finish_config(case, content, f"{new}")
     text = json.dumps(content)
     if what == "twice":
         text = text.replace("{", f'{{"{key}": {json.dumps(content.get(key))}, ', 1)
     elif what == "junk":
-        text = pick(
-            rng,
-            [
-                "",
-                "[]",
-                "null",
-                "3",
-                "{",
-                text[1:],
-                text + ",",
-                f"[{text}]",
-                "\ufeff" + text,
-                "\0",
-                "[" * 3000,
-            ],
-        )
+        junk = [
+            "",
+            "[]",
+            "null",
+            "3",
+            "{",
+            text[1:],
+            text + ",",
+            f"[{text}]",
+            "\ufeff" + text,
+            "\0",
+            "[" * 3000,
+        ]
+        text = pick(rng, junk)
         case.valid = False
-    if other:
-        blame(case, other)
     case.files[CONFIG] = text.encode()
-    return f"{what} {key}: {content.get(key)!r}"
+    return f"{what} {key}: {text[:80]!r}"
 
 
-def finish_config(case: Case, content: dict[str, Any], words: str) -> str:
-    """Write a config that is only different."""
-    case.files[CONFIG] = json.dumps(content).encode()
-    return words
+def other_settings(rng: np.random.Generator, content: dict[str, Any]) -> Any:
+    """Settings of another model for which the same tensors fit."""
+    return pick(rng, [
+        {"layer_norm_epsilon": float(10 ** rng.uniform(-30, 0))}, {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True}, {"n_head": 1}, {"n_head": 4}, {"n_head": 8},
+        {"activation_function": pick(rng, ["gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh"])},
+        {"model_type": "gpt2"}, {"architectures": None}, {"n_inner": 32 if not content["n_inner"] else 5},
+    ])  # fmt: skip
 
 
 def file_system(case: Case, rng: np.random.Generator) -> str:
@@ -672,28 +642,18 @@ def same_meaning(case: Case, rng: np.random.Generator) -> str:
     elif what == "metadata":
         case.files[file] = join({"__metadata__": {"format": "pt", "é": "x" * 100}, **header}, data)
     elif what == "indent":
-        content = {
-            **json.loads(case.files[CONFIG]),
-            "attn_pdrop": 0.3,
-            "n_ctx": 7,
-            "é": [None],
-            "use_cache": False,
-        }
-        case.files[CONFIG] = b"\n " + json.dumps(content, indent=int(rng.integers(9))).encode() + b"\r\n\t"
+        more = {"attn_pdrop": 0.3, "n_ctx": 7, "é": [None], "use_cache": False}
+        content = json.dumps({**json.loads(case.files[CONFIG]), **more}, indent=int(rng.integers(9)))
+        case.files[CONFIG] = b"\n " + content.encode() + b"\r\n\t"
     elif what == "noise":
-        name = pick(rng, parameter_names(header))
-        start, end = header[name]["data_offsets"]
-        noise = rng.normal(size=(end - start) // (4 if header[name]["dtype"] == "F32" else 2))
-        raw = (
-            noise.astype("<f4").tobytes() if header[name]["dtype"] == "F32" else noise.astype("<f2").tobytes()
-        )
-        if header[name]["dtype"] == "BF16":
-            raw = narrow(noise.astype(np.float32), "bfloat16").tobytes()
-        case.files[file] = join(header, data[:start] + raw + data[end:])
+        entry = header[pick(rng, parameter_names(header))]
+        start, end = entry["data_offsets"]
+        noise = rng.normal(size=int(np.prod(entry["shape"])))
+        case.files[file] = join(header, data[:start] + stored_as(entry["dtype"], noise) + data[end:])
     elif what == "masks":
         mask = {"dtype": "BOOL", "shape": [1, 1, 2], "data_offsets": [0, 2]}
-        more = "transformer." if any(name.startswith("transformer.") for name in header) else ""
-        case.files[file] = pack(dict(entries) | {f"{more}h.1.attn.masked_bias": (mask, b"\0\1")})
+        prefix = "transformer." if any(name.startswith("transformer.") for name in header) else ""
+        case.files[file] = pack(dict(entries) | {f"{prefix}h.1.attn.masked_bias": (mask, b"\0\1")})
     else:
         text = json.dumps({"__metadata__": metadata or {}, **header})
         text = text.replace("wte", "\\u0077te") if what == "escapes" else text + " " * int(rng.integers(500))
@@ -709,44 +669,48 @@ def tokenizer_files(case: Case, rng: np.random.Generator) -> str:
     """The tokenizer beside the checkpoint: GPT-2's in another spelling, or not GPT-2's."""
     file = pick(rng, ["merges.txt", "vocab.json", "tokenizer.json"])
     text = case.files[file].decode()
-    blame(case, file)
     at = int(rng.integers(1000, 40000))
     what = pick(rng, ["same", "absent", "line", "exchange", "bytes", "odd", "junk", "foreign"])
-    case.valid = False
-    if what == "same":
-        text = text.replace("\n", "\r\n") if file == "merges.txt" else json.dumps(json.loads(text), indent=1)
-        case.valid = True
-    elif what == "absent":
-        del case.files[file]
-        case.valid = True
-        return f"{file}: {what}"
-    elif what == "line":
-        part = "\n" if file == "merges.txt" else ", "
-        parts = text.split(part)
-        text = part.join(parts[:at] + parts[at + 1 :])
-    elif what == "exchange" and file == "merges.txt":
-        lines = text.split("\n")
-        lines[at], lines[at + 1] = lines[at + 1], lines[at]
-        text = "\n".join(lines)
+    case.valid = what in ("same", "absent")
+    if what == "foreign":
+        file, text = (
+            pick(rng, ["vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"]),
+            "",
+        )
+    elif what == "bytes":
+        raw = bytearray(text.encode())
+        raw[at] ^= 1 << int(rng.integers(8))
+        text, case.valid = raw.decode("utf-8", "surrogateescape"), None
     elif what == "odd" and file == "tokenizer.json":
         content = json.loads(text)
         key = pick(rng, ["added_tokens", "normalizer", "pre_tokenizer", "model"])
         content[key] = pick(rng, [value for value in ODD_VALUES if value is not None])
         case.valid = None if content[key] == [] else False
         text = json.dumps(content)
-    elif what == "foreign":
-        file = pick(rng, ["vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"])
-        blame(case, file)
-        text = ""
-    elif what == "bytes":
-        raw = bytearray(case.files[file])
-        raw[at] ^= 1 << int(rng.integers(8))
-        case.files[file], case.valid = bytes(raw), None
-        return f"{file}: {what} at {at}"
     else:
-        text = pick(rng, ["", "[]", "{}", "null", "[" * 3000, text[: at + 1], "\0", "NaN", '"x"', "9" * 5000])
-    case.files[file] = text.encode()
+        text = respelled(text, file, what, at, rng)
+    blame(case, file)
+    case.files[file] = text.encode("utf-8", "surrogateescape")
+    if what == "absent":
+        del case.files[file]
     return f"{file}: {what} at {at}"
+
+
+def respelled(text: str, file: str, what: str, at: int, rng: np.random.Generator) -> str:
+    """A tokenizer file in another spelling, or with one line less, two exchanged, or none that is right."""
+    separator = "\n" if file == "merges.txt" else ", "
+    parts = text.split(separator)
+    if what == "same":
+        return text.replace("\n", "\r\n") if file == "merges.txt" else json.dumps(json.loads(text), indent=1)
+    if what == "absent":
+        return text
+    if what == "line":
+        return separator.join(parts[:at] + parts[at + 1 :])
+    if what == "exchange" and file == "merges.txt":
+        return separator.join([*parts[:at], parts[at + 1], parts[at], *parts[at + 2 :]])
+    return str(
+        pick(rng, ["", "[]", "{}", "null", "[" * 3000, text[: at + 1], "\0", "NaN", '"x"', "9" * 5000])
+    )
 
 
 MUTATIONS: dict[str, Callable[[Case, np.random.Generator], str]] = {
