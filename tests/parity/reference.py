@@ -51,41 +51,8 @@ def reference_tensors(model: Any, ids: np.ndarray) -> Tensors:
 
 @contextmanager
 def _recording(model: Any, tensors: dict[str, Any]) -> Iterator[None]:
-    def watch(module: Any, input_name: str | None, output_name: str) -> Any:
-        def hook(_module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if input_name is not None:
-                tensors[input_name] = inputs[0]
-            tensors[output_name] = output[0] if isinstance(output, tuple) else output
-
-        return module.register_forward_hook(hook)
-
-    def watch_layer_norm(module: Any, name: str, input_name: str | None = None) -> Any:
-        def hook(_module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            variance = inputs[0].var(dim=-1, keepdim=True, correction=0)
-            tensors[f"{name}.scale"] = torch.sqrt(variance + module.eps)
-            tensors[name] = output
-            if input_name is not None:
-                tensors[input_name] = inputs[0]
-
-        return module.register_forward_hook(hook)
-
-    body = model.transformer
-    handles = [
-        watch(body.wte, None, "wte"),
-        watch(body.wpe, None, "wpe"),
-        watch_layer_norm(body.ln_f, "ln_f"),
-    ]
-    for layer, block in enumerate(body.h):
-        h = f"h.{layer}"
-        handles += [
-            watch(block, f"{h}.resid_pre", f"{h}.resid_post"),
-            watch_layer_norm(block.ln_1, f"{h}.ln_1"),
-            watch(block.attn, None, f"{h}.attn.out"),
-            watch_layer_norm(block.ln_2, f"{h}.ln_2", f"{h}.resid_mid"),
-            watch(block.mlp.c_fc, None, f"{h}.mlp.pre"),
-            watch(block.mlp.act, None, f"{h}.mlp.act"),
-            watch(block.mlp, None, f"{h}.mlp.out"),
-        ]
+    """Keep what the modules of `model` read and give, and the insides of its attention, in `tensors`."""
+    handles = _watch_modules(model.transformer, tensors)
     eager = modeling_gpt2.eager_attention_forward
 
     def recording_eager(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
@@ -105,6 +72,42 @@ def _recording(model: Any, tensors: dict[str, Any]) -> Iterator[None]:
         modeling_gpt2.eager_attention_forward = eager
         for handle in handles:
             handle.remove()
+
+
+def _watch_modules(body: Any, tensors: dict[str, Any]) -> list[Any]:
+    """Hook the modules of a `GPT2Model`; the handles take the hooks away again."""
+
+    def watch(module: Any, output_name: str, input_name: str | None = None) -> Any:
+        def hook(_module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            tensors[output_name] = output[0] if isinstance(output, tuple) else output
+            if input_name is not None:
+                tensors[input_name] = inputs[0]
+
+        return module.register_forward_hook(hook)
+
+    def watch_scale(module: Any, name: str) -> Any:
+        def hook(_module: Any, inputs: tuple[Any, ...], _output: Any) -> None:
+            variance = inputs[0].var(dim=-1, keepdim=True, correction=0)
+            tensors[f"{name}.scale"] = torch.sqrt(variance + module.eps)
+
+        return module.register_forward_hook(hook)
+
+    handles = [watch(body.wte, "wte"), watch(body.wpe, "wpe")]
+    handles += [watch(body.ln_f, "ln_f"), watch_scale(body.ln_f, "ln_f")]
+    for layer, block in enumerate(body.h):
+        h = f"h.{layer}"
+        handles += [
+            watch(block, f"{h}.resid_post", f"{h}.resid_pre"),
+            watch(block.ln_1, f"{h}.ln_1"),
+            watch_scale(block.ln_1, f"{h}.ln_1"),
+            watch(block.attn, f"{h}.attn.out"),
+            watch(block.ln_2, f"{h}.ln_2", f"{h}.resid_mid"),
+            watch_scale(block.ln_2, f"{h}.ln_2"),
+            watch(block.mlp.c_fc, f"{h}.mlp.pre"),
+            watch(block.mlp.act, f"{h}.mlp.act"),
+            watch(block.mlp, f"{h}.mlp.out"),
+        ]
+    return handles
 
 
 @dataclass(frozen=True)
