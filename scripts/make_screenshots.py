@@ -1,6 +1,6 @@
-"""Take the pictures of the page that the README shows: `python scripts/make_screenshots.py`.
+"""Make the pictures that the README shows: `python scripts/make_screenshots.py`.
 
-Needs Playwright (in the extra `test`) and Chromium. The pictures depend on the fonts of the machine.
+Needs the extra `test` (Playwright, matplotlib) and Chromium. The pictures depend on the fonts of the machine.
 """
 
 import argparse
@@ -11,7 +11,10 @@ from typing import Any
 
 import minigpt
 from minigpt.checkpoint import find
+from minigpt.inspection import plot_logit_lens
+from minigpt.model import GPT2
 from minigpt.page import write_page
+from minigpt.tokenizer import Tokenizer
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 760}
@@ -37,8 +40,16 @@ PICTURES: dict[str, tuple[str, list[str], str, dict[str, Any], str]] = {
 }
 
 
+def draw_figure(model: GPT2, tokenizer: Tokenizer) -> None:
+    """The logit lens as matplotlib draws it."""
+    from matplotlib import pyplot
+
+    plot_logit_lens(model, tokenizer, tokenizer.encode(SENTENCE))
+    pyplot.savefig(IMAGES / "figure-lens.png", dpi=110, bbox_inches="tight")
+
+
 def main() -> None:
-    """Write one page for each picture, and look at it."""
+    """Draw the figure; write one page for each of the other pictures, and look at it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny")
     args = parser.parse_args()
@@ -47,6 +58,7 @@ def main() -> None:
     source = find(args.model, offline=True)
     model, tokenizer = minigpt.load(args.model, offline=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
+    draw_figure(model, tokenizer)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])

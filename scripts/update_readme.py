@@ -7,6 +7,7 @@ A generated block stands between two comments, and what is between them is made 
     <!-- run: minigpt "I love" --model tiny -->          what a command prints, without colour, at 80 columns
     <!-- run: echo "I love" | minigpt score - -->        the same with a text on its standard input
     <!-- run: minigpt "I love" -n 9 # from The model --> the same from the first line that begins so
+    <!-- python: print(len(tokenizer)) -->               what Python prints; the model is tiny
     <!-- lines: minigpt/model.py embed attention -->     a table: line, function, first words of its docstring
     <!-- end -->
 """
@@ -22,14 +23,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-BLOCK = re.compile(r"(<!-- (run|lines): (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (run|python|lines): (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLAIN = {"COLUMNS": "80", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"}
 
 
 def updated(text: str) -> str:
     """The text with every generated block made anew."""
-    makers = {"run": output_of, "lines": table_of_lines}
-    return BLOCK.sub(lambda block: block[1] + makers[block[2]](block[3]) + block[4], text)
+    return BLOCK.sub(lambda block: block[1] + MAKERS[block[2]](block[3]) + block[4], text)
 
 
 def output_of(words: str) -> str:
@@ -47,6 +47,16 @@ def output_of(words: str) -> str:
     return "\n".join(["```console", f"$ {command}", *lines, "```", ""])
 
 
+def output_of_python(statement: str) -> str:
+    """A Python statement and what it prints, as a fenced block."""
+    code = f"import minigpt; model, tokenizer = minigpt.load('tiny'); {statement}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | PLAIN, encoding="utf-8", check=True,
+    )  # fmt: skip
+    return "\n".join(["```pycon", f">>> {statement}", done.stdout.rstrip(), "```", ""])
+
+
 def table_of_lines(words: str) -> str:
     """Where functions and classes of a file begin, and what they do, as a table in the file's order."""
     file, *names = words.split()
@@ -60,6 +70,9 @@ def table_of_lines(words: str) -> str:
     if names:
         sys.exit(f"README.md: {file} has no {', '.join(names)}.")
     return "\n".join([*rows, ""])
+
+
+MAKERS = {"run": output_of, "python": output_of_python, "lines": table_of_lines}
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def show(found: Sequence["minigpt.inspection.map.Stage"]) -> None:
         "hook                   line of model.py   the paper's term", style="bold", no_wrap=True, crop=True
     )
     out.print(
-        "  parameters in the checkpoint · module in transformers (in parentheses: inside it)\n", style="dim"
+        "  parameters in the checkpoint · module in transformers, (inside which)\n", style="dim"
     )
     for stage in found:
         out.print(f"{stage.hook:<23} {stage.where:<16} {stage.term}", no_wrap=True, overflow="ellipsis")
