@@ -12,8 +12,15 @@ pytest.importorskip("torch", reason="this test compares with torch, which is not
 
 from minigpt.model import GPT2
 from tests.official.conftest import loaded, official
-from tests.parity.reference import differences, load_reference, reference_logits, reference_tensors
-from tests.parity.test_parity import FLOAT32_TOLERANCE, FLOAT64_TOLERANCE, beyond
+from tests.parity.reference import (
+    FLOAT32_TOLERANCE,
+    FLOAT64_TOLERANCE,
+    beyond,
+    differences,
+    load_reference,
+    reference_logits,
+    reference_tensors,
+)
 from tests.synthetic import cast
 
 

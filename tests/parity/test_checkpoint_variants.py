@@ -1,4 +1,4 @@
-"""Every kind of checkpoint that `GPT2LMHeadModel` can save and load gives the same logits here.
+"""Every kind of checkpoint that `GPT2LMHeadModel` can save and load gives the same tensors here.
 
 The models are tiny and random. Files are written by transformers itself where it writes such files, so
 that nothing about them is assumed.
@@ -20,12 +20,22 @@ import minigpt  # noqa: E402
 from minigpt.checkpoint import load_model  # noqa: E402
 from minigpt.tokenizer import vocabulary  # noqa: E402
 from minigpt.tokenizer_files import other_tokenizer  # noqa: E402
+from tests.parity.reference import (  # noqa: E402
+    FLOAT32_TOLERANCE,
+    FLOAT64_TOLERANCE,
+    beyond,
+    differences,
+    load_reference,
+    reference_logits,
+    reference_tensors,
+)
+from tests.synthetic import cast  # noqa: E402
 
 SMALL = {
     "vocab_size": 101, "n_positions": 24, "n_embd": 24, "n_layer": 3, "n_head": 4,
     "bos_token_id": 100, "eos_token_id": 100,
 }  # fmt: skip
-IDS = [5, 99, 0, 17, 17, 63, 2, 88]
+IDS = np.array([5, 99, 0, 17, 17, 63, 2, 88])
 
 
 def make_model(kind: str = "GPT2LMHeadModel", **config: Any) -> Any:
@@ -39,13 +49,21 @@ def make_model(kind: str = "GPT2LMHeadModel", **config: Any) -> Any:
     return model.eval()
 
 
+def assert_same_tensors(folder: Path) -> None:
+    """Every tensor that transformers computes from the same files: in float64, which shows the formula
+    apart from rounding, in float32, and the logits once more as users get them, without a hook."""
+    model = load_model(folder)
+    for dtype, tolerance in (("float64", FLOAT64_TOLERANCE), ("float32", FLOAT32_TOLERANCE)):
+        expected = reference_tensors(load_reference(folder, dtype), IDS)
+        assert not beyond(differences(cast(model, dtype), IDS, expected), tolerance)
+    assert_same_logits(folder)
+
+
 def assert_same_logits(folder: Path) -> None:
-    """Within float32 rounding of what transformers computes from the same files."""
-    reference = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.no_grad():
-        expected = reference(torch.tensor([IDS])).logits[0].numpy()
-    logits = load_model(folder)(IDS)
-    assert np.abs(logits - expected).max() <= 2e-5 * np.abs(expected).max()
+    """The logits as users get them, without a hook."""
+    expected = reference_logits(load_reference(folder), IDS)
+    tolerance = FLOAT32_TOLERANCE * np.abs(expected).max()
+    np.testing.assert_allclose(load_model(folder)(IDS), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +76,6 @@ def assert_same_logits(folder: Path) -> None:
         {"scale_attn_weights": False},
         {"scale_attn_by_inverse_layer_idx": True},
         {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True},
-        {"reorder_and_upcast_attn": True},
         {"activation_function": "gelu"},
         {"activation_function": "gelu_new"},
         {"activation_function": "gelu_pytorch_tanh"},
@@ -71,13 +88,19 @@ def assert_same_logits(folder: Path) -> None:
 )
 def test_configs(tmp_path: Path, config: dict[str, Any]) -> None:
     make_model(**config).save_pretrained(tmp_path)
+    assert_same_tensors(tmp_path)
+
+
+def test_attention_that_is_reordered_and_upcast(tmp_path: Path) -> None:
+    """It changes nothing in float32, and in float64 `transformers` itself refuses it."""
+    make_model(reorder_and_upcast_attn=True).save_pretrained(tmp_path)
     assert_same_logits(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_narrow_types(tmp_path: Path, dtype: str) -> None:
     make_model().to(getattr(torch, dtype)).save_pretrained(tmp_path)
-    assert_same_logits(tmp_path)
+    assert_same_tensors(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -85,13 +108,13 @@ def test_shards(tmp_path: Path, dtype: str) -> None:
     model = make_model().to(getattr(torch, dtype))
     model.save_pretrained(tmp_path, max_shard_size="20KB" if dtype == "float32" else "10KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    assert_same_logits(tmp_path)
+    assert_same_tensors(tmp_path)
 
 
 def test_names_without_prefix(tmp_path: Path) -> None:
     make_model("GPT2Model").save_pretrained(tmp_path)
     assert not any(name.startswith("transformer.") for name in load_file(tmp_path / "model.safetensors"))
-    assert_same_logits(tmp_path)
+    assert_same_tensors(tmp_path)
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
@@ -106,7 +129,7 @@ def test_the_masks_of_older_files(tmp_path: Path) -> None:
     mask = torch.tril(torch.ones(24, 24)).view(1, 1, 24, 24)
     masks = {f"transformer.h.{layer}.attn.bias": mask.clone() for layer in range(3)}
     rewrite(tmp_path, **masks, **{"transformer.h.0.attn.masked_bias": torch.tensor(-1e4)})
-    assert_same_logits(tmp_path)
+    assert_same_tensors(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["equal", "different", "only the head"])
@@ -119,7 +142,7 @@ def test_a_head_in_the_file_of_a_tied_model(tmp_path: Path, what: str) -> None:
         rewrite(tmp_path, **{"lm_head.weight": torch.randn_like(wte)})
     else:
         rewrite(tmp_path, **{"lm_head.weight": wte.clone(), "transformer.wte.weight": None})
-    assert_same_logits(tmp_path)
+    assert_same_tensors(tmp_path)
 
 
 def test_aliases_and_absent_values(tmp_path: Path) -> None:
@@ -127,7 +150,7 @@ def test_aliases_and_absent_values(tmp_path: Path) -> None:
     config = {"model_type": "gpt2", "vocab_size": 101, "max_position_embeddings": 24, "hidden_size": 24}
     config |= {"num_hidden_layers": 3, "num_attention_heads": 4}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert_same_logits(tmp_path)
+    assert_same_tensors(tmp_path)
 
 
 def test_the_tokenizer_files_that_transformers_writes_are_gpt2s(tmp_path: Path) -> None:

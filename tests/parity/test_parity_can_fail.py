@@ -14,8 +14,14 @@ from minigpt.checkpoint import load_model
 from minigpt.hooks import Hook
 from minigpt.inspection.gallery import MISTAKES
 from minigpt.model import GPT2
-from tests.parity.reference import Tensors, differences, load_reference, reference_tensors
-from tests.parity.test_parity import FLOAT64_TOLERANCE, beyond
+from tests.parity.reference import (
+    FLOAT64_TOLERANCE,
+    Tensors,
+    beyond,
+    differences,
+    load_reference,
+    reference_tensors,
+)
 from tests.synthetic import cast, save_checkpoint
 
 IDS = np.random.default_rng(0).integers(0, 307, 20)

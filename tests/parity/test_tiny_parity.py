@@ -6,8 +6,15 @@ import pytest
 from minigpt.checkpoint import find, load
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
-from tests.parity.reference import differences, load_reference, reference_logits, reference_tensors
-from tests.parity.test_parity import FLOAT32_TOLERANCE, FLOAT64_TOLERANCE, beyond
+from tests.parity.reference import (
+    FLOAT32_TOLERANCE,
+    FLOAT64_TOLERANCE,
+    beyond,
+    differences,
+    load_reference,
+    reference_logits,
+    reference_tensors,
+)
 from tests.synthetic import cast
 
 TEXTS = {
