@@ -21,6 +21,7 @@ from minigpt.tokenizer import Tokenizer
 from tests.parity.reference import Tensors, load_reference, reference_tensors
 
 ROOT = Path(__file__).parent.parent
+DATA_FILE = ROOT / "minigpt" / "data" / "reference.json"
 PROMPT = "I love"
 
 
@@ -52,17 +53,15 @@ def make_reference(folder: Path) -> Reference:
 
 
 def main() -> None:
-    """Make the file that ships with the package."""
+    """Write it into the data file of the package, in the place of the old one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=ROOT / "weights" / "tiny", help="a checkpoint's folder")
-    output = ROOT / "minigpt" / "data" / "reference_tiny.npz"
-    parser.add_argument("--output", type=Path, default=output, help="the file to write")
     args = parser.parse_args()
     reference = make_reference(args.model)
-    reference.save(args.output)
-    print(f"{args.output}: {len(reference.shapes)} tensors, {args.output.stat().st_size:,} bytes")
+    reference.save(DATA_FILE)
+    print(f"{DATA_FILE}: {len(reference.shapes)} tensors, {DATA_FILE.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 """Figures that other projects published about the official weights, checked against this implementation.
 
 They need no torch: somebody else's program computed them, on the same weights. The figures stand in
-`minigpt/data/official_facts.json`, each with its source and tolerance.
+`minigpt/data/reference.json`, each with its source and tolerance.
 
     for fact in official_facts("gpt2"):
         print(check_fact(fact, model, tokenizer))
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from ..sampling import probabilities
 from ..scoring import logprobs_of
 from ..tokenizer import END_OF_TEXT, Tokenizer
 from .intervention import ablate
-from .ledger import largest_difference
+from .ledger import data_file, largest_difference
 from .tracing import trace
 
 
@@ -62,11 +60,10 @@ class FactResult:
 
 def official_facts(model: str | None = None) -> list[Fact]:
     """The published figures, of one official model or of all."""
-    text = (resources.files("minigpt") / "data" / "official_facts.json").read_text(encoding="utf-8")
     common = ("id", "model", "kind", "title", "tolerance", "source")
     facts = [
         Fact(**{name: entry.pop(name) for name in common}, data=entry)  # the kind needs the rest
-        for entry in json.loads(text)["facts"]
+        for entry in data_file()["facts"]
     ]
     return [fact for fact in facts if model in (None, fact.model)]
 

@@ -2,18 +2,20 @@
 
 `scripts/make_reference.py` ran `GPT2LMHeadModel` on one prompt and one model file and wrote down, for every
 intermediate tensor, values in float64 at fixed places, and all of the last token's logits in float32. So
-anyone can check that the code is right on their machine, without torch.
+anyone can check that the code is right on their machine, without torch. They stand in
+`minigpt/data/reference.json`, beside the figures that others published (facts.py).
 
 Two questions are asked of every tensor. In float64: is the formula the same? Nothing but a different
 computation is further off than 1e-9. In float32, as the program runs: is the rounding as small as it
 should be? Beside it stands how far torch's own float32 was off.
 """
 
+import base64
 import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,9 @@ from ..model import GPT2
 from .tracing import trace
 
 N_SAMPLES = 128  # values kept of each tensor
-# Largest differences allowed, relative to the tensor's largest value. Measured: about 1e-15 and 2e-6.
-TOLERANCE_FLOAT64, TOLERANCE_FLOAT32 = 1e-9, 2e-5
+# Largest differences allowed, relative to the tensor's largest value. Measured: about 1e-15 and 2e-6, with
+# one BLAS on one machine; another adds up in another order.
+TOLERANCE_FLOAT64, TOLERANCE_FLOAT32 = 1e-9, 1e-5
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,42 @@ class Reference:
     last_logits: Float[np.ndarray, " vocab"]  # float32, as GPT2LMHeadModel returned them
 
     def save(self, path: Path) -> None:
-        """Write one compressed file."""
-        about = asdict(self)
-        samples, last_logits = about.pop("samples"), about.pop("last_logits")
-        values = np.concatenate(list(samples.values()))
-        np.savez_compressed(path, about=np.array(json.dumps(about)), samples=values, last_logits=last_logits)
+        """Put it into the data file in the place of the old one: a line for each tensor."""
+        tensors = [
+            {
+                "name": name,
+                "shape": shape,
+                "largest": self.largest[name],
+                "torch_difference": self.torch_differences[name],
+                "samples": encoded(self.samples[name], "<f8"),
+            }
+            for name, shape in self.shapes.items()
+        ]
+        tiny = {"prompt": self.prompt, "ids": self.ids, "sha256": self.sha256, "versions": self.versions}
+        parts = json.loads(path.read_text(encoding="utf-8")) | {
+            "tiny": tiny,
+            "tensors": tensors,
+            "last_logits": encoded(self.last_logits, "<f4"),
+        }
+        lines = ",\n".join(f"{json.dumps(name)}: {on_lines(value)}" for name, value in parts.items())
+        path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8", newline="\n")
+
+
+def on_lines(value: Any) -> str:
+    """JSON, and of a list a line for each item."""
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def encoded(array: np.ndarray, dtype: str) -> str:
+    """The exact numbers as text: base64 of their bytes."""
+    return base64.b64encode(array.astype(dtype).tobytes()).decode("ascii")
+
+
+def decoded(text: str, dtype: str) -> np.ndarray:
+    """The inverse of `encoded`."""
+    return np.frombuffer(base64.b64decode(text), dtype)
 
 
 @dataclass(frozen=True)
@@ -76,21 +110,29 @@ class Row:
         return formula and self.float32 <= self.float32_tolerance
 
 
-def load_reference() -> Reference:
-    """The reference that ships with the package, made on `tiny`. Raises `CheckpointError` if it is gone."""
-    file = resources.files("minigpt") / "data" / "reference_tiny.npz"
+def data_file() -> dict[str, Any]:
+    """What ships with the package: published facts, and what torch computed. Raises `CheckpointError`."""
+    file = resources.files("minigpt") / "data" / "reference.json"
     if not file.is_file():
         raise CheckpointError(
-            f"{file}: it is missing, and with it what torch computed; install minigpt-numpy again, or, in a "
-            "clone, run: python -m scripts.make_reference"
+            f"{file}: it is missing; install minigpt-numpy again, or restore it in a clone."
         )
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        about = json.loads(str(stored["about"]))
-        about["shapes"] = {name: tuple(shape) for name, shape in about["shapes"].items()}
-        sizes = [len(places(shape)) for shape in about["shapes"].values()]
-        pieces = np.split(stored["samples"], np.cumsum(sizes)[:-1])
-        samples = dict(zip(about["shapes"], pieces, strict=True))
-        return Reference(**about, samples=samples, last_logits=stored["last_logits"])
+    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return data
+
+
+def load_reference() -> Reference:
+    """The reference that ships with the package, made on `tiny`. Raises `CheckpointError` if it is gone."""
+    data = data_file()
+    tensors = {entry["name"]: entry for entry in data["tensors"]}
+    return Reference(
+        **data["tiny"],
+        shapes={name: tuple(entry["shape"]) for name, entry in tensors.items()},
+        largest={name: entry["largest"] for name, entry in tensors.items()},
+        torch_differences={name: entry["torch_difference"] for name, entry in tensors.items()},
+        samples={name: decoded(entry["samples"], "<f8") for name, entry in tensors.items()},
+        last_logits=decoded(data["last_logits"], "<f4"),
+    )
 
 
 def places(shape: tuple[int, ...]) -> np.ndarray:
@@ -142,7 +184,7 @@ def compare(model: GPT2, reference: Reference) -> list[Row]:
 
 def float32_tolerance(reference: Reference, name: str) -> float:
     """How far a float32 tensor may be off: little, or, where torch's own rounding is larger, as little."""
-    return max(TOLERANCE_FLOAT32 * reference.largest[name], 5 * reference.torch_differences[name])
+    return max(TOLERANCE_FLOAT32 * reference.largest[name], 3 * reference.torch_differences[name])
 
 
 def traced(model: GPT2, dtype: Any, reference: Reference) -> dict[str, Float[np.ndarray, " n"]]:

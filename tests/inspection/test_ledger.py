@@ -1,5 +1,6 @@
 """The ledger finds what differs, and says equal only of what is."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def test_samples_are_taken_at_different_places(shape: tuple[int, ...]) -> None:
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
-    REFERENCE.save(tmp_path / "data" / "reference_tiny.npz")
+    file = tmp_path / "data" / "reference.json"
+    file.write_text('{"facts": [{"id": "é"}], "tensors": []}', encoding="utf-8")
+    REFERENCE.save(file)
+    assert json.loads(file.read_text(encoding="utf-8"))["facts"] == [{"id": "é"}]  # what else is there stays
     monkeypatch.setattr("minigpt.inspection.ledger.resources.files", lambda _package: tmp_path)
     loaded = load_reference()
     for name in ("prompt", "ids", "sha256", "versions", "shapes", "largest", "torch_differences"):
@@ -107,7 +111,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_reference_that_is_missing_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minigpt.inspection.ledger.resources.files", lambda _package: tmp_path)
-    with pytest.raises(CheckpointError, match=r"reference_tiny\.npz: it is missing.*install"):
+    with pytest.raises(CheckpointError, match=r"reference\.json: it is missing.*install"):
         load_reference()
 
 

@@ -1,6 +1,6 @@
 """Numbers that other projects have published about the official weights, each with its source.
 
-The facts are in `minigpt/data/official_facts.json`; `python -m minigpt verify --model gpt2` checks the same.
+The facts are in `minigpt/data/reference.json`; `python -m minigpt verify --model gpt2` checks the same.
 """
 
 import pytest

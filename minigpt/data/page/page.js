@@ -103,11 +103,12 @@ For a console, a notebook or a test, `window.minigpt` offers:
   const power = (exponent) => "10⁻" + [...String(-exponent)].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("");
   function percent(p) {
     if (p === 0 || p === 1) return p ? "100%" : "0%";
-    if (p > 0.9995) return "> 99.9%";
+    if (p >= 0.9995) return "> 99.9%";
     if (p >= 0.00001) return (100 * p).toFixed(p >= 0.01 ? 1 : p >= 0.001 ? 2 : 3) + "%";
-    const exponent = Math.floor(Math.log10(p));
-    return `${(p / 10 ** exponent).toFixed(0)}·${power(exponent)}`;
+    const [digit, exponent] = p.toExponential(0).split("e"); // rounds 9.7e-6 to 1e-5
+    return `${digit}·${power(exponent)}`;
   }
+  const wholePercent = (p) => (p < 0.0995 ? percent(p) : `${(100 * p).toFixed(0)}%`);
 
   /* ------------------------------------------------------------------------- the numbers of each context */
 
@@ -449,6 +450,12 @@ For a console, a notebook or a test, `window.minigpt` offers:
     return context.attention.subarray(start, start + query + 2);
   }
   const shade = (weight) => Math.sqrt(weight); // so that a weight of 1 % can still be seen; see the scale
+  const swatches = () =>
+    [0, 0.01, 0.1, 0.5, 1].map((weight) => {
+      const swatch = make("span", { class: shade(weight) > flip ? "swatch strong" : "swatch" }, `${100 * weight}%`);
+      swatch.style.setProperty("--shade", shade(weight));
+      return swatch;
+    });
 
   let map = null; // the table that is shown: { context, hidden, rows: [{ node, button, cells }] }
 
@@ -619,7 +626,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
     const context = current();
     const width = $("lens-table").clientWidth;
     const label = 92;
-    const shown = Math.min(context.size, Math.max(2, Math.floor((width - label) / 88)));
+    const shown = Math.min(context.size, Math.max(2, Math.floor((width - label) / 104)));
     const hidden = context.size - shown;
     const ids = context.tokens.slice(context.first + hidden);
     const rows = context.lens.tokens.map((likeliest, layer) =>
@@ -629,7 +636,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
         make("th", { scope: "row" }, make("code", {}, layerName(layer))),
         ...likeliest.slice(hidden).map((id, j) => {
           const p = context.lens.probabilities[layer * context.size + hidden + j];
-          const button = followButton(id, make("span", { class: "p" }, percent(p)));
+          const button = followButton(id, " ", make("span", { class: "p" }, wholePercent(p)));
           const node = make("td", { class: shade(p) > flip ? "weight strong" : "weight" }, button);
           node.style.setProperty("--shade", shade(p));
           return node;
@@ -660,7 +667,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
     $("lens-caption").textContent =
       (context.first + hidden
         ? `The last ${shown} of ${number.format(context.tokens.length)} positions fit here. `
-        : "") + "Press a token to follow it.";
+        : "") + "The number and the shade are the probability of the token. Press one to follow it.";
     showLensChart();
   }
 
@@ -1198,12 +1205,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
     // On a narrow screen the contexts stick to the top, and the sliders stop below them.
     const bar = getComputedStyle($("contexts")).position === "sticky" ? $("contexts").offsetHeight : 0;
     document.documentElement.style.setProperty("--bar", `${bar}px`);
-    const legend = [0, 0.01, 0.1, 0.5, 1].map((weight) => {
-      const swatch = make("span", { class: shade(weight) > flip ? "swatch strong" : "swatch" }, `${100 * weight}%`);
-      swatch.style.setProperty("--shade", shade(weight));
-      return swatch;
-    });
-    $("map-scale").replaceChildren(...legend);
+    for (const scale of document.querySelectorAll(".scale")) scale.replaceChildren(...swatches());
     showContext();
   }
 
