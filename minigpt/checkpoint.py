@@ -206,7 +206,10 @@ def checked_tensors(path: Path, config: Config) -> dict[str, StoredTensor]:
     Nothing but headers has been read. Raises `CheckpointError` for what is missing, superfluous, of another
     shape or of another type, with the likely cause.
     """
-    tensors = _unprefixed(path, stored_tensors(path))
+    stored = stored_tensors(path)
+    files = {tensor.file for tensor in stored.values()}
+    path = files.pop() if len(files) == 1 else path  # the folder stands for several shards
+    tensors = _unprefixed(path, stored)
     if config.tie_word_embeddings and "wte.weight" not in tensors and "lm_head.weight" in tensors:
         # Of two names for one tensor safetensors' `save_model` keeps the first of the alphabet.
         tensors["wte.weight"] = tensors.pop("lm_head.weight")
@@ -244,7 +247,7 @@ def _check_blocks(path: Path, tensors: dict[str, StoredTensor], config: Config) 
     """Compare `n_layer` with the file, before a config that asks for a billion blocks fills the memory."""
     blocks = {int(match[1]) for name in tensors if (match := re.match(r"h\.([0-9]{1,9})\.", name))}
     if not blocks:
-        raise CheckpointError(f"{path}: no blocks (h.0 and so on) in this file; {_likely_origin(tensors)}.")
+        raise CheckpointError(f"{path}: no blocks (h.0 and so on) in it; {_likely_origin(tensors)}.")
     if len(blocks) != config.n_layer or max(blocks) != config.n_layer - 1:
         raise CheckpointError(
             f"{path}: the config says n_layer is {config.n_layer}, but the file has {len(blocks)} blocks, "

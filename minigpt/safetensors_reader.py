@@ -222,6 +222,8 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         header = parse_json(file.read(length), path)
     _validate(path)
     header.pop("__metadata__", None)
+    if not header:
+        raise CheckpointError(f"{path}: holds no tensors, so no blocks either (h.0 and so on).")
     return {
         name: StoredTensor(
             name, path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]

@@ -20,6 +20,7 @@ import argparse
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -41,9 +42,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import minigpt
 from minigpt.checkpoint import assemble, load_model, named_parameters
 from minigpt.model import GPT2
-from scripts.fuzz_mutations import Case, make_case, unique_keys
+from scripts.fuzz_mutations import LONGEST_NAME, Case, make_case, unique_keys
 
 SECONDS, MEMORY = 5.0, 200 << 20
+SHORTEST_NAME = 5  # characters of a name that needs no quotes to be recognised
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": None,
     "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "scale_attn_weights": True,
@@ -268,9 +270,18 @@ def judge_refusal(message: str, case: Case, folder: Path) -> str:
         raise Failure(f"refused what is valid: {message}")
     if not message.isprintable() or len(message) > 600 + len(str(folder)):
         raise Failure(f"not one readable line: {message!r}")
-    if str(folder) not in message or not any(culprit in message for culprit in case.culprits):
+    told = message.replace(str(folder), "FOLDER")  # whose random name could hold a culprit's by chance
+    if told == message or not any(names(told, culprit) for culprit in case.culprits):
         raise Failure(f"names none of {sorted(case.culprits)}: {message}")
-    return message.replace(str(folder), "FOLDER")
+    return told
+
+
+def names(message: str, culprit: str) -> bool:
+    """Whether a message has the name of a culprit: whole, and in quotes if it could be a word of any text."""
+    if len(culprit) < SHORTEST_NAME:
+        return f"'{culprit}'" in message
+    end = "" if len(culprit) == LONGEST_NAME else r"(?!\w|\.\w)"  # a longer one has been cut
+    return re.search(rf"(?<![\w.]){re.escape(culprit)}{end}", message) is not None
 
 
 def judge_model(model: GPT2, ids: list[int], logits: np.ndarray, case: Case, folder: Path) -> Outcome:

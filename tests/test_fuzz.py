@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from minigpt.checkpoint import load_model
 from minigpt.errors import CheckpointError
@@ -135,6 +136,8 @@ def test_a_model_that_is_not_what_the_file_holds_is_noticed(
     ("message", "words"),
     [
         ("{folder}: something is wrong.", "names none of"),
+        ("{folder}: cannot be loaded; expected a checkpoint, found something else.", "names none of"),
+        ("{folder}: the next.config.json2 is wrong.", "names none of"),
         ("config.json: is wrong.", "names none of"),
         ("{folder}/config.json: is\nwrong.", "not one readable line"),
         ("{folder}/config.json: is \x1b[31mwrong.", "not one readable line"),
@@ -150,6 +153,47 @@ def test_a_message_that_does_not_help_is_noticed(
     monkeypatch.setattr(fuzz, "load_model", load)
     case = replace(Case(dict(intact(0))), valid=False, culprits={"config.json"})
     assert fuzz.try_case(case, folder)[1].startswith(words)
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_no_damage_is_named_by_a_message_that_says_nothing(number: int) -> None:
+    """Whatever is damaged, words of any message do not count as its name, nor does the folder's own name."""
+    case = make_case(5, number)
+    folder = Path("/tmp/model.safetensors-x-0-config.json")
+    said = f"{folder}: cannot be loaded; expected a checkpoint, found something else (h.0, 0 to 9, x is 3)."
+    with pytest.raises(fuzz.Failure, match="names none of"):
+        fuzz.judge_refusal(said, replace(case, valid=False), folder)
+
+
+def test_what_fits_no_config_is_looked_for_in_a_file_that_is_named(folder: Path) -> None:
+    """Found by the fuzzer: that there are no blocks was said of the folder only."""
+    for change, words in (({}, "no tensors"), ({"h.0.attn.bias": np.zeros((1, 1))}, "no blocks")):
+        case = replace(Case(dict(intact(0))), valid=False, culprits={"model.safetensors"})
+        case.files["model.safetensors"] = save(change)
+        kind, said = fuzz.try_case(case, folder)
+        assert kind == "refused", said
+        assert said.startswith("FOLDER/model.safetensors: ")
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("message", "culprit", "named"),
+    [
+        ("'x' is no dtype.", "x", True),
+        ("expected something else.", "x", False),
+        ("'' is no dtype.", "", True),
+        ("It's wrong.", "", False),
+        ("FOLDER/config.json: n_head is 0.", "config.json", True),
+        ("FOLDER/config.json: n_head is 0.", "n_head", True),
+        ("FOLDER/config.json: n_heads is 0.", "n_head", False),
+        ("FOLDER/model.safetensors.index.json: no.", "model.safetensors", False),
+        ("FOLDER/model.safetensors.", "model.safetensors", True),
+        ("xwte.weight is missing.", "wte.weight", False),
+        (f"'{'n' * 79}… has no place.", "n" * 60, True),
+    ],
+)
+def test_a_name_is_a_whole_one(message: str, culprit: str, named: bool) -> None:
+    assert fuzz.names(message, culprit) == named
 
 
 def test_a_broken_checkpoint_that_is_loaded_is_noticed(folder: Path) -> None:
