@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..hooks import Hook
 from ..model import GPT2
 from ..tokenizer import Tokenizer
+from .intervention import check_index
 from .tracing import trace
 
 
@@ -46,8 +47,7 @@ def for_bertviz(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> dict[str, 
 
 def for_circuitsvis(model: GPT2, tokenizer: Tokenizer, ids: list[int], layer: int) -> dict[str, Any]:
     """The arguments of CircuitsVis' `attention_heads` for one layer: an array (n_head, T, T)."""
-    if not 0 <= layer < model.config.n_layer:
-        raise InputError(f"layer is {layer}; this model has layers 0 to {model.config.n_layer - 1}.")
+    check_index("layer", layer, model.config.n_layer)
     return {"attention": attention_weights(model, ids)[layer], "tokens": texts(tokenizer, ids)}
 
 

@@ -13,29 +13,34 @@ References: Olsson et al. 2022, "In-context Learning and Induction Heads" (ablat
 "Investigating Gender Bias in Language Models Using Causal Mediation Analysis" (patching).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..checks import checked_position
-from ..errors import InputError
-from ..hooks import Hook
+from ..errors import HookError, InputError
+from ..hooks import Hook, checked_hook
 from ..model import GPT2, MLP, Attention, Block, Config, LayerNorm, Linear, Parameters
 
 # Arrays with one slice per head, (*batch, n_head, tokens, …).
 PER_HEAD = ("q", "k", "v", "scores", "masked_scores", "weights", "mixed")
 
-Position = int | slice | None  # one token, some, or all
+Position = int | np.integer | slice | Sequence[int] | np.ndarray | None  # one token, some, or all
 
 
 def chain(*hooks: Hook | None) -> Hook:
-    """One hook that calls these in order, each with what the one before it returned; None is skipped."""
+    """One hook that calls these in order, each with what the one before it returned; None is skipped.
+
+    Raises `HookError` at the first one that returns something that the model could not go on with.
+    """
+    checked = [checked_hook(hook) for hook in hooks if hook is not None]
 
     def chained(name: str, array: np.ndarray) -> np.ndarray:
-        for hook in hooks:
-            if hook is not None:
-                array = hook(name, array)
+        for hook in checked:
+            array = hook(name, array)
         return array
 
     return chained
@@ -73,9 +78,11 @@ def intervene(
 ) -> Hook:
     """A hook that replaces one array, or one head or position of it, by `change` of it.
 
-    `name` is a hook's name, such as "h.0.attn.v". `change` gets the whole array, or one head's
-    (*batch, tokens, …); where a `position` is given, only those tokens take its result (in `scores` and
-    `weights` they are the queries). Raises `InputError` if the model has no such name, or head.
+    `name` is a hook's name, such as "h.0.attn.v". `change` gets a copy of the whole array, or of one head's
+    (*batch, tokens, …), and returns one like it; where a `position` is given, a number, several of them or a
+    slice, only those tokens take its result (in `scores` and `weights` they are the queries). Raises
+    `InputError` if the model has no such name or head; the hook raises it for a position that is not there,
+    and `HookError` if `change` returns no array.
     """
     check_target(model, name, head)
 
@@ -84,13 +91,13 @@ def intervene(
             return array
         result = array.copy()  # what the model handed out stays as it is
         whole = result if head is None else result[..., head, :, :]
-        new, old = _tokens(change(whole), position), _tokens(whole, position)
-        if new.shape != old.shape:
-            raise InputError(
-                f"{name}: the new values have shape {new.shape}, the old ones {old.shape}; "
-                "use texts of equally many tokens, or one position."
-            )
-        old[...] = new
+        rows = chosen(position, whole.shape[-2])
+        if not rows:
+            raise InputError(f"position is {position}: none of {whole.shape[-2]} tokens; give at least one.")
+        new = change(whole.copy())
+        if not isinstance(new, np.ndarray):
+            raise HookError(f"{name}: its change returned {type(new).__name__}; it must return an array.")
+        whole[..., rows, :] = taken_from(new, position, whole[..., rows, :], name)
         return result
 
     return hook
@@ -123,7 +130,7 @@ def ablate(
 def patch(
     model: GPT2,
     name: str,
-    source: Mapping[str, np.ndarray],
+    source: Mapping[str, ArrayLike],
     *,
     head: int | None = None,
     position: Position = None,
@@ -138,12 +145,16 @@ def patch(
         logits = model(ids, hook=hook)
     """
     check_target(model, name, head)
+    if not isinstance(source, Mapping):
+        raise InputError(f"source: found {type(source).__name__}; patch with a trace of the other text.")
     if name not in source:
         raise InputError(f"source: it holds no {name!r}; patch with a trace of the other text.")
-    donor = source[name]
+    donor = as_array(name, source[name])
     if head is not None:
-        if head >= donor.shape[-3]:
-            raise InputError(f"head is {head}; {name} of the source has heads 0 to {donor.shape[-3] - 1}.")
+        n_head = donor.shape[-3] if donor.ndim > 2 else 0
+        if head >= n_head:
+            heads = f"heads 0 to {n_head - 1}" if n_head else f"shape {donor.shape}, and no heads"
+            raise InputError(f"head is {head}; {name} of the source has {heads}.")
         donor = donor[..., head, :, :]
     return intervene(model, name, lambda _array: donor, head=head, position=position)
 
@@ -160,15 +171,55 @@ def check_target(model: GPT2, name: str, head: int | None) -> None:
         )
     if head is not None and name.rpartition(".")[2] not in PER_HEAD:
         raise InputError(f"head: {name} has no heads; h.N.attn.{{{','.join(PER_HEAD)}}} have.")
-    if head is not None and not 0 <= head < model.config.n_head:
-        raise InputError(f"head is {head}; this model has heads 0 to {model.config.n_head - 1}.")
+    if head is not None:
+        check_index("head", head, model.config.n_head)
 
 
-def _tokens(array: np.ndarray, position: Position) -> np.ndarray:
-    """The rows of these tokens, as a view; a single token keeps its axis."""
+def check_index(what: str, number: object, n: int, kind: str = "") -> None:
+    """Raise `InputError` unless this is the number of one of the model's n layers, heads or tokens."""
+    if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < n:
+        raise InputError(f"{what} is {number!r}; this model has {kind or what}s 0 to {n - 1}.")
+
+
+def taken_from(new: np.ndarray, position: Position, old: np.ndarray, name: str) -> np.ndarray:
+    """The new values of these tokens, which have to fit into the place of the old ones."""
+    new = as_array(name, new)
+    new = new[..., chosen(position, new.shape[-2]), :]
+    if new.shape != old.shape:
+        raise InputError(
+            f"{name}: the new values have shape {new.shape}, the old ones {old.shape}; "
+            "use texts of equally many tokens, or one position."
+        )
+    return new
+
+
+def chosen(position: Position, n_tokens: int) -> list[int]:
+    """These tokens' numbers, counted from 0. Raises `InputError` for one that is not there."""
     if position is None:
-        return array
-    if isinstance(position, int):
-        position = checked_position(position, array.shape[-2])
-        position = slice(position, position + 1)
-    return array[..., position, :]
+        return list(range(n_tokens))
+    if isinstance(position, slice):
+        try:
+            return list(range(n_tokens))[position]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"position is {position}, which cuts no list of tokens: {error}.") from None
+    numbers: Any = position.tolist() if isinstance(position, np.ndarray) else position
+    if not isinstance(numbers, Sequence) or isinstance(numbers, str):
+        numbers = [numbers]
+    if any(isinstance(number, bool) for number in numbers):
+        raise InputError(f"position is {position}; give the numbers of tokens, or a slice.")
+    plain = (int(number) if isinstance(number, Integral) else number for number in numbers)
+    return [checked_position(number, n_tokens) for number in plain]
+
+
+def as_array(name: str, values: object) -> np.ndarray:
+    """The values as an array of tokens and numbers. Raises `InputError` for what is none."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name}: the new values are rows of different lengths; give an array.") from None
+    if array.ndim < 2 or not np.can_cast(array.dtype, np.float32, "same_kind"):
+        raise InputError(
+            f"{name}: the new values are {array.dtype} of shape {array.shape}; give an array of numbers, "
+            "(*batch, tokens, …)."
+        )
+    return array

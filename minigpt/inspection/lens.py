@@ -6,7 +6,6 @@ can read it anywhere. Early on they see the token itself, later more and more of
 Reference: nostalgebraist 2020, "interpreting GPT: the logit lens".
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -14,12 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from ..checks import checked_ids, checked_position
+from ..checks import checked_ids
 from ..errors import InputError
 from ..hooks import Hook, as_it_is
 from ..model import GPT2, Residual, layer_norm
 from ..sampling import probabilities
 from ..scoring import largest
+from .intervention import Position, chosen
 from .tracing import Trace, trace
 
 
@@ -53,24 +53,22 @@ def logit_lens(
     ids: ArrayLike,
     *,
     top: int = 1,
-    positions: Sequence[int] | None = None,
+    positions: Position = None,
     hook: Hook | None = None,
 ) -> Lens:
     """Read the residual stream at every depth; keep the `top` likeliest tokens of each position.
 
     `positions` asks for some, in this order; negative ones count from the end. The last depth is the
-    model's own output. Raises `InputError` for a batch, for a position that is not there, and unless `top`
-    is 1 to the size of the vocabulary.
+    model's own output, with whatever a `hook` did on the way to it; the depths before it are read with the
+    final layer norm and the LM head as they are. Raises `InputError` for a batch, for a position that is not
+    there, and unless `top` is 1 to the size of the vocabulary.
     """
-    if not isinstance(top, Integral) or not 1 <= top <= model.config.vocab_size:
-        raise InputError(f"top is {top}; it must be 1 to {model.config.vocab_size}.")
-    passed, names = single(model, ids, hook), residual_names(model)
-    n_tokens = passed.ids.size
-    rows = [checked_position(p, n_tokens) for p in (range(n_tokens) if positions is None else positions)]
+    check_top(top, model.config.vocab_size)
+    (passed, rows), names = single(model, ids, hook, positions), residual_names(model)
     shape = (len(names), len(rows), top)
     best, logits, chances = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
     for depth, name in enumerate(names):
-        for column, row in enumerate(unembed(model, passed[name][rows])):
+        for column, row in enumerate(depth_logits(model, passed, name, rows)):
             chance = probabilities(row)  # which refuses what is not finite
             best[depth, column] = tokens = largest(row, top)
             logits[depth, column], chances[depth, column] = row[tokens], chance[tokens]
@@ -82,16 +80,34 @@ def lens_logits(
 ) -> Float[np.ndarray, "depth vocab"]:
     """All logits that each depth gives at one position: before block 0, and after every block.
 
-    Raises `InputError` for a batch, and for a position that is not there.
+    The last are the model's own. Raises `InputError` for a batch, and for a position that is not there.
     """
-    passed = single(model, ids, hook)
-    row = [checked_position(position, passed.ids.size)]  # a list keeps the axis
-    return np.stack([unembed(model, passed[name][row])[0] for name in residual_names(model)])
+    passed, rows = single(model, ids, hook, [position])
+    return np.stack([depth_logits(model, passed, name, rows)[0] for name in residual_names(model)])
 
 
-def single(model: GPT2, ids: ArrayLike, hook: Hook | None) -> Trace:
-    """The trace of one text's residual stream. Raises `InputError` for a batch."""
+def depth_logits(
+    model: GPT2, passed: Trace, name: str, rows: list[int]
+) -> Float[np.ndarray, "positions vocab"]:
+    """The logits at these positions of one depth: at the last one, those that the model itself computed."""
+    if name == residual_names(model)[-1]:
+        return passed.logits[[row - passed.ids.size for row in rows]]  # of which the first may be left out
+    return unembed(model, passed[name][rows])
+
+
+def single(model: GPT2, ids: ArrayLike, hook: Hook | None, positions: Position) -> tuple[Trace, list[int]]:
+    """The trace of one text's residual stream, and the positions counted from 0."""
     array = checked_ids(ids, model.config)
     if array.ndim != 1:
         raise InputError(f"ids: found shape {array.shape}; give the ids of one text, (tokens,).")
-    return trace(model, array, names=("wte", "wpe", "h.*.resid_*"), hook=hook, logits_to_keep=1)
+    rows = chosen(positions, array.size)
+    # A hook gets the logits of all tokens, as it would in model(ids, hook=hook).
+    keep = 0 if hook is not None else array.size - min(rows, default=array.size - 1)
+    names = ("h.0.resid_pre", "h.*.resid_post", "logits")
+    return trace(model, array, names=names, hook=hook, logits_to_keep=keep), rows
+
+
+def check_top(top: object, vocab_size: int) -> None:
+    """Raise `InputError` unless there are so many tokens, and at least one."""
+    if not isinstance(top, Integral) or isinstance(top, bool) or not 1 <= int(top) <= vocab_size:
+        raise InputError(f"top is {top}; it must be 1 to {vocab_size}.")

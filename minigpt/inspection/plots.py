@@ -17,7 +17,8 @@ from ..sampling import probabilities
 from ..scoring import largest
 from ..tokenizer import Tokenizer
 from .attention import attention_weights
-from .lens import logit_lens
+from .intervention import check_index
+from .lens import check_top, logit_lens
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -33,9 +34,8 @@ def plot_attention(
     ax: "matplotlib.axes.Axes | None" = None,
 ) -> "matplotlib.axes.Axes":
     """A heat map of one head: a row per token, a column per token that it looks at."""
-    for name, value, n in (("layer", layer, model.config.n_layer), ("head", head, model.config.n_head)):
-        if not 0 <= value < n:
-            raise InputError(f"{name} is {value}; this model has 0 to {n - 1}.")
+    check_index("layer", layer, model.config.n_layer)
+    check_index("head", head, model.config.n_head)
     ax = ax or new_axes()
     weights = attention_weights(model, ids)[layer, head]
     hidden = np.triu(np.ones_like(weights, bool), 1)
@@ -53,6 +53,7 @@ def plot_next_tokens(
     ax: "matplotlib.axes.Axes | None" = None,
 ) -> "matplotlib.axes.Axes":  # fmt: skip
     """Bars: the probabilities of the likeliest next tokens, likeliest on top."""
+    check_top(top, model.config.vocab_size)
     ax = ax or new_axes()
     logits = model(ids, logits_to_keep=1)[-1]
     best = largest(logits, top)

@@ -1,6 +1,7 @@
 """Attention weights, and the exact structures that other viewers take."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,10 +43,13 @@ def test_bertviz_without_torch(speaking: GPT2, tokenizer: Tokenizer, monkeypatch
         for_bertviz(speaking, tokenizer, IDS)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_circuitsvis_gets_one_layer(speaking: GPT2, tokenizer: Tokenizer) -> None:
     arguments = for_circuitsvis(speaking, tokenizer, IDS, layer=1)
     assert set(arguments) == {"attention", "tokens"}
     assert arguments["tokens"] == ["I", " love", " you", "."]
     np.testing.assert_array_equal(arguments["attention"], attention_weights(speaking, IDS)[1])
-    with pytest.raises(InputError, match="layers 0 to 1"):
-        for_circuitsvis(speaking, tokenizer, IDS, layer=2)
+    impossible: list[Any] = [2, -1, 1.5, True, "1"]
+    for layer in impossible:
+        with pytest.raises(InputError, match=f"layer is {layer!r}; this model has layers 0 to 1"):
+            for_circuitsvis(speaking, tokenizer, IDS, layer=layer)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.errors import InputError
+from minigpt.errors import HookError, InputError
 from minigpt.inspection import ablate, chain, intervene, patch, trace
 from minigpt.inspection.intervention import PER_HEAD, hook_names
 from tests.synthetic import random_gpt2
@@ -143,6 +143,117 @@ def test_texts_of_different_lengths_are_refused() -> None:
         MODEL(IDS, hook=patch(MODEL, "h.0.resid_pre", trace(MODEL, OTHER[:3])))
     with pytest.raises(InputError, match="there are 5 tokens"):
         MODEL(IDS, hook=ablate(MODEL, "h.0.resid_pre", position=5))
+
+
+@pytest.mark.parametrize("name", ["wte", "h.1.attn.v", "h.0.attn.scores", "h.2.resid_post", "logits"])
+@pytest.mark.parametrize(
+    ("position", "rows"),
+    [
+        (2, [2]),
+        (np.int64(-1), [4]),
+        (slice(1, None, 2), [1, 3]),
+        ([0, -1], [0, 4]),
+        ((3,), [3]),
+        (range(2), [0, 1]),
+        (np.array([4, 1]), [1, 4]),
+    ],
+)
+def test_every_kind_of_position_changes_those_tokens_and_no_others(
+    name: str, position: Any, rows: list[int]
+) -> None:
+    before, source = trace(MODEL, IDS)[name], trace(MODEL, OTHER)
+    head = 1 if name.rpartition(".")[2] in PER_HEAD else None
+    part = slice(None) if head is None else head
+    for hook, expected in (
+        (ablate(MODEL, name, head=head, position=position), np.zeros_like(before)),
+        (intervene(MODEL, name, np.negative, head=head, position=position), -before),
+        (patch(MODEL, name, source, head=head, position=position), source[name]),
+    ):
+        after, right = trace(MODEL, IDS, hook=hook)[name], before.copy()
+        right[part][..., rows, :] = expected[part][..., rows, :]
+        np.testing.assert_array_equal(after, right)
+        assert (after[part][..., rows, :] != before[part][..., rows, :]).any()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "position",
+    [5, -6, 1.5, True, "1", [0, 5], [1.5], [True, False], [], slice(3, 3), slice(7, None), slice(0, 5, 0),
+     slice("a"), np.zeros((2, 2), int), np.array(1.0), np.array([True, False]), {}, object()],
+    ids=str,
+)  # fmt: skip
+def test_a_position_that_is_not_there_is_refused(position: Any) -> None:
+    for hook in (
+        ablate(MODEL, "h.0.attn.v", position=position),
+        patch(MODEL, "h.0.attn.v", trace(MODEL, OTHER), head=1, position=position),
+    ):
+        with pytest.raises(InputError, match="position is"):
+            MODEL(IDS, hook=hook)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("head", [1.5, "1", True, [1], np.array([1])])
+def test_a_head_is_a_number(head: Any) -> None:
+    with pytest.raises(InputError, match=r"head is .*; this model has heads 0 to 3"):
+        ablate(MODEL, "h.0.attn.v", head=head)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("position", [None, 1, [0, 2]])
+@pytest.mark.parametrize("result", [None, 0, 1.5, [[0.0] * 32] * 5, "zero"])
+def test_a_change_that_returns_no_array_is_refused(result: Any, position: Any) -> None:
+    with pytest.raises(HookError, match=r"wte: its change returned \w+; it must return an array"):
+        MODEL(IDS, hook=intervene(MODEL, "wte", lambda _array: result, position=position))
+
+
+@pytest.mark.parametrize("result", [np.zeros(()), np.zeros(32), np.zeros((5, 31)), np.zeros((5, 32), complex),
+                                    np.full((5, 32), "x"), np.full((5, 32), None)])  # fmt: skip
+@pytest.mark.parametrize("position", [None, 1, [0, 2]])
+def test_a_change_to_something_else_is_refused(result: np.ndarray, position: Any) -> None:
+    with pytest.raises(InputError, match="wte: the new values"):
+        MODEL(IDS, hook=intervene(MODEL, "wte", lambda _array: result, position=position))
+
+
+def test_a_change_that_works_in_place_reaches_only_its_tokens() -> None:
+    def erase(array: np.ndarray) -> np.ndarray:
+        array[...] = 0
+        return array
+
+    after = trace(MODEL, IDS, hook=intervene(MODEL, "wte", erase, position=1))["wte"]
+    assert not after[1].any()
+    np.testing.assert_array_equal(np.delete(after, 1, 0), np.delete(trace(MODEL, IDS)["wte"], 1, 0))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("donor", [5, [1.0, 2.0], [[1.0], [2.0, 3.0]], "text", None, np.zeros((5, 31))])
+@pytest.mark.parametrize("position", [None, 1, [0, 2]])
+def test_a_donor_that_is_no_such_array_is_refused(donor: Any, position: Any) -> None:
+    with pytest.raises(InputError, match="wte: the new values"):
+        MODEL(IDS, hook=patch(MODEL, "wte", {"wte": donor}, position=position))
+    with pytest.raises(InputError, match=r"the new values|and no heads"):
+        patch(MODEL, "h.0.attn.v", {"h.0.attn.v": donor}, head=1)
+
+
+def test_lists_are_a_donor_too() -> None:
+    arrays = {"wte": trace(MODEL, OTHER)["wte"].tolist()}
+    expected = MODEL(IDS, hook=patch(MODEL, "wte", trace(MODEL, OTHER)))
+    np.testing.assert_array_equal(MODEL(IDS, hook=patch(MODEL, "wte", arrays)), expected)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_source_that_is_an_array_is_refused() -> None:
+    source: Any = np.zeros((5, 32))
+    with pytest.raises(InputError, match="source: found ndarray; patch with a trace"):
+        patch(MODEL, "wte", source)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_chain_names_the_hook_that_returns_nothing() -> None:
+    nothing: Any = lambda _name, _array: None  # noqa: E731
+    with pytest.raises(HookError, match="wte must stay an array"):
+        MODEL(IDS, hook=chain(nothing, ablate(MODEL, "wte")))
+    with pytest.raises(HookError, match="wte must stay an array"):
+        trace(MODEL, IDS, hook=nothing)
 
 
 def test_arrays_with_heads_are_known() -> None:

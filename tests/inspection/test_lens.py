@@ -1,12 +1,14 @@
 """The logit lens ends in the model's own output, and ranks as sorting would."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from minigpt.errors import InputError
 from minigpt.inspection import ablate, attribute, lens_logits, logit_lens, trace, unembed
+from minigpt.inspection.intervention import hook_names
 from minigpt.model import GPT2
 from minigpt.sampling import probabilities
 from tests.synthetic import random_gpt2
@@ -53,6 +55,29 @@ def test_a_hook_changes_what_is_read() -> None:
     assert (changed[2:] != plain[2:]).any(axis=-1).all()
 
 
+@pytest.mark.parametrize("name", hook_names(MODEL))
+def test_the_last_depth_is_the_output_under_every_hook(name: str) -> None:
+    def hook(found: str, array: np.ndarray) -> np.ndarray:
+        return array * array.dtype.type(1.5) if found == name else array
+
+    expected = MODEL(IDS, hook=hook)
+    lens = logit_lens(MODEL, IDS, top=3, positions=[0, -2], hook=hook)
+    np.testing.assert_array_equal(lens.logits[-1], -np.sort(-expected[[0, -2]])[:, :3])
+    for position in (0, -2):
+        np.testing.assert_array_equal(
+            lens_logits(MODEL, IDS, position=position, hook=hook)[-1], expected[position]
+        )
+    if name in ("ln_f.scale", "ln_f", "logits"):
+        assert (expected != MODEL(IDS)).any()
+
+
+def test_a_hook_of_the_end_leaves_the_depths_before_it() -> None:
+    hook = ablate(MODEL, "logits", position=1)  # of all five tokens, though one position is asked for
+    changed, plain = (lens_logits(MODEL, IDS, position=1, hook=h) for h in (hook, None))
+    np.testing.assert_array_equal(changed[:-1], plain[:-1])
+    assert not changed[-1].any()
+
+
 def test_some_positions_are_what_all_would_show_there() -> None:
     every, some = logit_lens(MODEL, IDS, top=3), logit_lens(MODEL, IDS, top=3, positions=[3, -5])
     np.testing.assert_array_equal(some.ids, every.ids[:, [3, 0]])
@@ -72,14 +97,17 @@ def test_only_what_is_asked_for_is_unembedded(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("minigpt.inspection.lens.unembed", counted)
     lens_logits(MODEL, IDS, position=2)
     logit_lens(MODEL, IDS, positions=[0, 4])
-    assert rows == [1] * 4 + [2] * 4
+    assert rows == [1] * 3 + [2] * 3  # the last depth is there already
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_impossible_is_refused() -> None:
     with pytest.raises(InputError, match="one text"):
         logit_lens(MODEL, [IDS, IDS])
-    with pytest.raises(InputError, match="top is 0"):
-        logit_lens(MODEL, IDS, top=0)
+    tops: list[Any] = [0, 308, True, 1.5, "1"]
+    for top in tops:
+        with pytest.raises(InputError, match=f"top is {top}; it must be 1 to 307"):
+            logit_lens(MODEL, IDS, top=top)
     for position in (5, -6):
         with pytest.raises(InputError, match=f"position is {position}; there are 5 tokens"):
             logit_lens(MODEL, IDS, positions=[position])

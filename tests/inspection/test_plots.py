@@ -72,11 +72,19 @@ def test_they_draw_into_given_axes(speaking: GPT2, tokenizer: Tokenizer) -> None
     assert plot_next_tokens(speaking, tokenizer, IDS, ax=ax) is ax
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_exist_is_refused(speaking: GPT2, tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match="layer is 2"):
         plot_attention(speaking, tokenizer, IDS, layer=2, head=0)
     with pytest.raises(InputError, match="head is -1"):
         plot_attention(speaking, tokenizer, IDS, layer=0, head=-1)
+    fraction: Any = 1.5
+    with pytest.raises(InputError, match=r"layer is 1\.5; this model has layers 0 to 1"):
+        plot_attention(speaking, tokenizer, IDS, layer=fraction, head=0)
+    tops: list[Any] = [0, 2.5, True, 50258]
+    for top in tops:
+        with pytest.raises(InputError, match=f"top is {top}; it must be 1 to 50257"):
+            plot_next_tokens(speaking, tokenizer, IDS, top=top)
 
 
 def test_without_matplotlib_it_says_what_to_install(
