@@ -23,6 +23,7 @@ from ..checks import checked_position
 from ..errors import InputError
 from ..hooks import Hook
 from ..model import GPT2, Block
+from .intervention import check_index
 from .tracing import Trace, trace
 
 KEPT = ("wte", "wpe", "h.*.attn.mixed", "h.*.mlp.out", "ln_f.scale", "logits")
@@ -33,7 +34,8 @@ class Attribution:
     """A logit and its parts. Every head's own share includes its value bias, every MLP's its biases.
 
     The bias of `attn.c_proj` belongs to no head and is counted apart, as are the bias of the final layer
-    norm and, if the pass was changed by a hook, what the change left unaccounted for.
+    norm and, if the pass was changed by a hook, what of the logit is in no part: of a change to the residual
+    stream itself, for instance. Where the change went through the parts this is rounding.
     """
 
     token: int  # whose logit
@@ -80,7 +82,7 @@ def attribute(
     `InputError` for a batch, and for a token or position that does not exist.
     """
     passed = trace(model, ids, names=KEPT, hook=hook)
-    position = _checked(model, passed, position, [i for i in (token, against) if i is not None])
+    position = _checked(model, passed, position, {"token": token, "against": against})
     logits = passed["logits"][position]
     token = int(logits.argmax()) if token is None else token
     p = model.parameters
@@ -113,11 +115,11 @@ def _heads(
     return (mixed * reads).sum(axis=-1)
 
 
-def _checked(model: GPT2, passed: Trace, position: int, tokens: list[int]) -> int:
+def _checked(model: GPT2, passed: Trace, position: int, tokens: dict[str, int | None]) -> int:
     """The position counted from 0, if it and the tokens exist."""
     if passed.ids.ndim != 1:
         raise InputError(f"ids: found shape {passed.ids.shape}; give the ids of one text, (tokens,).")
-    for token in tokens:
-        if not 0 <= token < model.config.vocab_size:
-            raise InputError(f"token is {token}; this model's are 0 to {model.config.vocab_size - 1}.")
+    for name, token in tokens.items():
+        if token is not None:
+            check_index(name, token, model.config.vocab_size, "token")
     return checked_position(position, passed.ids.size)

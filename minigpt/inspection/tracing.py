@@ -60,8 +60,8 @@ class Intermediate:
 class Trace(Mapping[str, np.ndarray]):
     """The intermediates of one forward pass, by name, in the order in which they were computed.
 
-    A mapping from names to arrays. An array that was not kept is computed again, by another forward pass,
-    when it is asked for; the model and the ids cannot have changed in between.
+    A mapping from names to arrays, which are read-only. An array that was not kept is computed again, by
+    another forward pass, when it is asked for; the model and the ids cannot have changed in between.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Trace(Mapping[str, np.ndarray]):
                 name, array.shape, array.dtype, code.co_qualname, code.co_filename, line
             )
             if wanted(name, array):
-                self._kept[name] = array
+                self._kept[name] = array.view()  # a flag of its own: the array may be a hook's
+                self._kept[name].flags.writeable = False
             return array
 
         self.model(self.ids, hook=chain(self.hook, record), logits_to_keep=self.logits_to_keep)
@@ -176,6 +177,11 @@ def trace(
     that the model cannot take, and for a pattern that matches nothing.
     """
     patterns = (names,) if isinstance(names, str) else names
+    if patterns is not None:
+        patterns = tuple(patterns) if isinstance(patterns, Iterable) else (patterns,)
+        for pattern in patterns:
+            if not isinstance(pattern, str):
+                raise InputError(f"names: found {pattern!r}; give patterns such as 'h.*.attn.weights'.")
     copy = np.array(checked_ids(ids, model.config))  # which nobody changes before the model runs again
     return Trace(model, copy, hook, patterns, logits_to_keep)
 

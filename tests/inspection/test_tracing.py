@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +143,23 @@ def test_a_pattern_in_the_place_of_a_name_is_told_where_it_belongs() -> None:
 def test_arrays_of_different_shapes_do_not_stack() -> None:
     with pytest.raises(InputError, match="different shapes"):
         trace(MODEL, IDS).stack("h.0.*")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("names", [[None], 5, ["wte", 1.5]])
+def test_patterns_are_text(names: Any) -> None:
+    with pytest.raises(InputError, match=r"names: found .*; give patterns such as"):
+        trace(MODEL, IDS, names=names)
+
+
+def test_the_arrays_are_read_only_and_those_of_a_hook_stay_as_they_are() -> None:
+    """What is written into a trace would be what its next reader takes for the model's."""
+    mine = np.ones((len(IDS), MODEL.config.n_embd), np.float32)
+    found = trace(MODEL, IDS, names="wte", hook=lambda name, array: mine if name == "wte" else array)
+    for name in ("wte", "h.0.attn.q", "logits"):
+        with pytest.raises(ValueError, match="read-only"):
+            found[name][...] = 0
+    assert mine.flags.writeable
 
 
 def test_what_is_known_about_an_array_can_be_stored() -> None:
