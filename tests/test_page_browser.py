@@ -323,6 +323,32 @@ def test_long_context_says_what_is_left_out(show: Callable[..., Seen]) -> None:
         assert sum(weights) == pytest.approx(100, abs=0.5 * len(weights))
 
 
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_lens_says_how_likely_its_tokens_are(show: Callable[..., Seen], viewport: dict[str, int]) -> None:
+    seen = show("love", viewport)
+    logits = logits_of(seen)
+    chance = 100 * probabilities(logits).max()
+    cell = seen.page.locator(".lens tbody tr").last.locator("button").last
+    shown = cell.locator(".p")
+    assert shown.is_visible()
+    assert float(shown.text_content().removesuffix("%")) == pytest.approx(chance, rel=0.06, abs=0.51)
+    assert cell.evaluate("e => e.scrollWidth <= e.clientWidth")
+    name = f"{Tokenizer().decode([int(logits.argmax())]).strip()} {shown.text_content()}"
+    seen.page.get_by_role("table", name="likeliest next token").get_by_role("button", name=name).last.focus()
+    assert seen.page.locator("#lens .swatch").all_text_contents() == ["0%", "1%", "10%", "50%", "100%"]
+
+
+def test_a_power_of_ten_is_never_ten_times_a_smaller_one(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    logits, followed = logits_of(seen), 345
+    temperatures = np.geomspace(0.05, 50, 400)
+    chances = [probabilities(logits, temperature)[followed] for temperature in temperatures]
+    (near, *_) = np.flatnonzero(np.abs(np.array(chances) - 9.75e-6) < 2.4e-7)
+    seen.page.evaluate(f"minigpt.set({{ temperature: {temperatures[near]} }})")
+    row = seen.page.locator("table.next").first.locator(f"tr[data-token='{followed}']")
+    playwright.expect(row.locator(".value")).to_have_text("1·10⁻⁵")
+
+
 # ---------------------------------------------------------------------------------- keyboard, screen, eyes
 
 
@@ -369,10 +395,12 @@ def test_arrow_keys_move_inside_tables(show: Callable[..., Seen]) -> None:
     seen = show("love")
     lens = seen.page.locator(".lens button")
     lens.first.focus()
-    texts = lens.all_text_contents()
-    for key, place in (("ArrowRight", 1), ("ArrowDown", 3), ("ArrowLeft", 2), ("End", -1), ("Home", 0)):
+    # By index: neighbours may show equal texts.
+    focused = "[...document.querySelectorAll('.lens button')].indexOf(document.activeElement)"
+    last = lens.count() - 1
+    for key, place in (("ArrowRight", 1), ("ArrowDown", 3), ("ArrowLeft", 2), ("End", last), ("Home", 0)):
         seen.press(key)
-        assert seen.focused() == texts[place]
+        assert seen.page.evaluate(focused) == place
     seen.page.locator(".heat button").first.focus()
     seen.press("ArrowDown", "Enter")
     assert seen.page.locator("input[name=token]").nth(1).is_checked()
