@@ -296,6 +296,20 @@ def test_words_are_followed_through_every_view(show: Callable[..., Seen]) -> Non
     assert seen.page.locator("#pins button").count() == 3
 
 
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_search_box_stays_where_it_is(show: Callable[..., Seen], viewport: dict[str, int]) -> None:
+    seen = show("love", viewport)
+    search = seen.page.get_by_label("Find a token")
+    search.focus()
+    place = "e => { const box = e.getBoundingClientRect(); return [box.x, box.y + scrollY, box.width]; }"
+    start = search.evaluate(place)
+    assert start[2] > 120
+    for key in "garx":  # many results, fewer, and none
+        seen.press(key)
+        assert search.evaluate(place) == pytest.approx(start, abs=0.1)
+    assert "No token" in seen.page.locator("#found").text_content()
+
+
 def test_same_words_have_other_logits_in_another_context(show: Callable[..., Seen]) -> None:
     seen = show("love")
     first, second = logits_of(seen, 0)[345], logits_of(seen, 1)[345]  # " you"
@@ -336,6 +350,27 @@ def test_lens_says_how_likely_its_tokens_are(show: Callable[..., Seen], viewport
     name = f"{Tokenizer().decode([int(logits.argmax())]).strip()} {shown.text_content()}"
     seen.page.get_by_role("table", name="likeliest next token").get_by_role("button", name=name).last.focus()
     assert seen.page.locator("#lens .swatch").all_text_contents() == ["0%", "1%", "10%", "50%", "100%"]
+
+
+def test_words_without_a_line_are_named(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    watched = set(
+        seen.page.evaluate("""() =>
+        JSON.parse(document.getElementById('data').textContent).contexts[0].lens.watched""")
+    )
+    vocabulary = Tokenizer()
+    words = [" garden", " house", " winter", " stone", " letter"]
+    absent = [word for word in words if not {vocabulary.encode(word)[0]} & watched][:2]
+    assert seen.page.locator("#lens-missing").text_content() == ""
+    for word in absent:
+        seen.page.get_by_label("Find a token").fill(word)
+        seen.press("Enter")
+    drawn = seen.page.locator("#lens-chart path.line").count()
+    assert drawn == seen.page.locator("#pins button").count() - len(absent)
+    names = ", ".join(word.replace(" ", "␣") for word in absent)
+    assert seen.page.locator("#lens-missing").text_content() == (
+        f"Not drawn: {names}; only the likeliest words are recorded at every layer."
+    )
 
 
 def test_a_power_of_ten_is_never_ten_times_a_smaller_one(show: Callable[..., Seen]) -> None:

@@ -702,18 +702,20 @@ For a console, a notebook or a test, `window.minigpt` offers:
     const { watched, logprobs } = context.lens;
     const layers = model.n_layer + 1;
     const followed = state.pins.filter((id) => watched.has(id));
-    const missing = state.pins.length - followed.length;
+    const missing = state.pins.filter((id) => !watched.has(id));
     const height = 250;
     const { svg, width } = picture(
       $("lens-chart"),
       height,
-      `Probability after each layer of ${followed.map(plain).join(", ")}. ` +
-        followed
-          .map(
-            (id) =>
-              `${plain(id)} ends at ${percent(Math.exp(logprobs[(layers - 1) * watched.size + watched.get(id)]))}`,
-          )
-          .join(", "),
+      followed.length
+        ? `Probability after each layer of ${followed.map(plain).join(", ")}. ` +
+            followed
+              .map(
+                (id) =>
+                  `${plain(id)} ends at ${percent(Math.exp(logprobs[(layers - 1) * watched.size + watched.get(id)]))}`,
+              )
+              .join(", ")
+        : "Probability after each layer: no line is drawn.",
     );
     const [left, right, top, bottom] = [62, width - 96, 14, height - 30];
     const paths = followed.map((id) =>
@@ -742,14 +744,15 @@ For a console, a notebook or a test, `window.minigpt` offers:
     spread(labels, 17, top, bottom);
     for (const { id, y: at } of labels)
       svg.append(draw("text", { class: `name ${colour(id)}`, x: right + 12, y: at + 4 }, plain(id)));
-    if (missing)
-      svg.append(
-        draw(
-          "text",
-          { class: "axis", x: left + 4, y: bottom - 6 },
-          `${missing} of the words was not recorded at every layer`,
-        ),
-      );
+    $("lens-missing").replaceChildren(
+      ...(missing.length
+        ? [
+            "Not drawn: ",
+            ...missing.flatMap((id, i) => [i ? ", " : "", token(id)]),
+            "; only the likeliest words are recorded at every layer.",
+          ]
+        : []),
+    );
   }
 
   /* ------------------------------------------------------------------------------------------- 5 logits */
