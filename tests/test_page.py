@@ -226,23 +226,44 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+def scheme_colours(scheme: int) -> dict[str, str]:
+    """The colours of the light scheme (0), or of the dark one (1), which changes some of them."""
+    blocks = page.asset("page.css").split(":root {")[1 : 2 + scheme]
+    return {
+        name: value
+        for block in blocks
+        for name, value in re.findall(r"--([\w-]+): (#\w{6});", block.split("}")[0])
+    }
+
+
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_told_apart(scheme: int) -> None:
-    block = page.asset("page.css").split(":root {")[1 + scheme].split("}")[0]
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", block))
+    colours = scheme_colours(scheme)
     for ground in ("paper", "well"):
         assert contrast(colours["ink"], colours[ground]) > 12
-        assert contrast(colours["soft"], colours[ground]) > 4.5
-        assert contrast(colours["accent"], colours[ground]) > 4.5
+        pins = [f"pin-{n}" for n in range(page.COLOURS)]
+        for text in ("soft", "accent", *pins):
+            assert contrast(colours[text], colours[ground]) > 4.5, (text, ground)
+        for thing in ("edge", "counter"):  # controls and parts of charts: WCAG 1.4.11
+            assert contrast(colours[thing], colours[ground]) > 3, (thing, ground)
     assert contrast(colours["on-accent"], colours["accent"]) > 4.5
-    for pin in range(page.COLOURS):
-        assert contrast(colours[f"pin-{pin}"], colours["paper"]) > 4.5  # names are written in it
+    assert contrast(colours["on-counter"], colours["counter"]) > 4.5
+
+
+def test_controls_have_an_edge_that_can_be_seen() -> None:
+    style = page.asset("page.css")
+    for control in (".piece", ".follows", ".finder input", ".quiet", ".dot"):
+        (border,) = re.findall(rf"^{re.escape(control)} {{[^}}]*border: ([^;]*);", style, re.MULTILINE)
+        assert border.endswith("solid var(--edge)"), control
+    tracks = re.findall(r"-track {([^}]*)}", style)
+    assert len(tracks) == 4
+    assert all("var(--edge)" in track for track in tracks)
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_on_every_shade_can_be_read(scheme: int) -> None:
     block = page.asset("page.css").split(":root {")[1 + scheme].split("}")[0]
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", block))
+    colours = scheme_colours(scheme)
     (flip,) = map(float, re.findall(r"--flip: ([\d.]+);", block))
     accent, well = (
         np.array([int(colours[name][i : i + 2], 16) for i in (1, 3, 5)]) for name in ("accent", "well")
