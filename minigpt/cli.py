@@ -15,15 +15,20 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .commands import add_model_arguments, open_model, print_json, read_standard_input, text
 from .errors import InputError, MiniGPTError
-from .terminal import notice
+from .notices import discard, notice, print_error
+
+if TYPE_CHECKING:
+    from .model import GPT2
+    from .sources import Source
+    from .tokenizer import Tokenizer
 
 DESCRIPTION = """\
 Show how GPT-2 finds the next word: tokens, embeddings, blocks, logits, softmax.
@@ -48,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # here, where a failure can still be told
             return status
         except KeyboardInterrupt:
-            print(file=sys.stderr)  # the shell's prompt starts on a line of its own
+            print_error("")  # the shell's prompt starts on a line of its own
             return EXIT_INTERRUPTED
         except Exception as error:
             return EXIT_INTERRUPTED if interrupts else exit_status(error)
@@ -99,14 +104,16 @@ def noted_interrupts() -> Iterator[list[int]]:
 
 
 def output_closed(error: OSError) -> bool:
-    """Whether standard output has been closed at the other end.
+    """Whether standard output has been closed at the other end; what is left for it goes nowhere.
 
-    Python flushes standard output once more at its end. When that cannot succeed it would complain, so
-    what is left goes nowhere.
+    Standard error is not asked: `notices.py` lets no failure of it through.
     """
-    if error.filename is None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard(sys.stdout)
+    is_closed = isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
+    return error.filename is None and is_closed
 
 
 def run(words: Sequence[str]) -> int:
@@ -120,7 +127,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def show_prompt(args: argparse.Namespace) -> int:
-    """The main road: tell the story of a prompt, or print its document; write its page."""
+    """The main road: write the page of a prompt, tell its story or print its document."""
     if args.prompt == "-":
         args.prompt = read_standard_input()
     source, model, tokenizer = open_model(args)
@@ -128,24 +135,27 @@ def show_prompt(args: argparse.Namespace) -> int:
         from .document import document
 
         found = document(source, model, tokenizer, args)
+    page = save_page(source, model, tokenizer, args) if args.html else None
+    if args.json:
+        print_json(found)
     else:
         from .story import tell
 
         tell(source, model, tokenizer, args)
-    if args.html:
-        from .page import write_page
-
-        options = {
-            name: getattr(args, name)
-            for name in ("temperature", "top_k", "top_p", "min_p", "top", "candidates")
-        }
-        path = write_page(
-            args.html, model, tokenizer, args.prompt, source=source, comparisons=args.compare, **options
-        )
-        notice(f"wrote {path}; open it in a browser.")
-    if args.json:
-        print_json(found)
+    if page:
+        notice(f"wrote {page}; open it in a browser.")
     return 0
+
+
+def save_page(source: "Source", model: "GPT2", tokenizer: "Tokenizer", args: argparse.Namespace) -> Path:
+    """Write the page; return where it is."""
+    from .page import write_page
+
+    names = ("temperature", "top_k", "top_p", "min_p", "top", "candidates")
+    options = {name: getattr(args, name) for name in names}
+    return write_page(
+        args.html, model, tokenizer, args.prompt, source=source, comparisons=args.compare, **options
+    )
 
 
 # ----------------------------------------------------------------------------------------------- commands
@@ -170,6 +180,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self.register("type", int, integer)  # what `type=int` means, in the commands
 
     def error(self, message: str) -> NoReturn:
         """Raise the error for `main` to print."""
@@ -287,18 +298,24 @@ def file_name(word: str) -> str:
 
 
 def number(name: str, kind: type[int] | type[float] = float) -> Callable[[str], int | float]:
-    """What reads a number and knows its range, which for settings of `sampling` is the one there."""
+    """What reads a number and knows its range, which is the one in `sampling`."""
 
     def read(word: str) -> int | float:
         from .sampling import RANGES
 
-        is_valid, allowed = (lambda n: n >= 1, "1 or above") if name == "top" else RANGES[name]
-        try:
-            value: int | float = kind(word)
-        except ValueError:
-            value = float("nan")  # which no range allows
-        if not is_valid(value):
-            raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must be {allowed}")
-        return value
+        is_valid, allowed = RANGES[name]
+        with suppress(ValueError):  # it is no number of this kind
+            value = kind(word)
+            if is_valid(value):
+                return value
+        raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must be {allowed}")
 
     return read
+
+
+def integer(word: str) -> int:
+    """What reads an integer of any range: the commands know theirs when the model is there."""
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must be an integer") from None

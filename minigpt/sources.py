@@ -13,8 +13,8 @@ from . import download, hub
 from .download import Notify
 from .errors import CheckpointError, InputError
 from .hub import OFFICIAL, TINY_HINT
+from .notices import notice
 from .safetensors_reader import CONVERT, pickled
-from .terminal import notice
 
 PACKAGE = Path(__file__).resolve().parent
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)

@@ -1,4 +1,4 @@
-"""What a terminal can show: text made visible and harmless, tables, sparklines; and one-line messages.
+"""What a terminal can show: text made visible, tables, sparklines. What is said beside them: `notices.py`.
 
 Tokens hold anything that a byte sequence can: ESC, half of a character, a right-to-left mark. No text
 from a model, a file or a person goes to the terminal but through `visible` or `harmless`. Rich draws
@@ -14,14 +14,15 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .notices import STEERING, escape
+from .notices import harmless as harmless  # noqa: PLC0414 - `visible` and `harmless` go together
+
 if TYPE_CHECKING:
     import rich.console
+    import rich.padding
     import rich.table
 
-# Categories of Unicode that steer a terminal instead of being drawn: controls, formatting (zero-width and
-# right-to-left marks), surrogates, line and paragraph separators.
-STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-# What nobody can see for what it is: these, private and unassigned characters, and all spaces.
+# What nobody can see for what it is: what steers, private and unassigned characters, and all spaces.
 UNSEEN = STEERING | {"Co", "Cn", "Zs"}
 # One column each, for encodings that lack a character: an ASCII locale, the code pages of Windows.
 STAND_INS = str.maketrans(
@@ -31,6 +32,7 @@ STAND_INS = str.maketrans(
 Stream = Any  # anything to write text to; typing.TextIO is more than a StringIO can do
 LEVELS = "▁▂▃▄▅▆▇█"
 WIDEST = 110  # columns; longer lines are hard to read
+NARROWEST = 20  # columns of running text beside others
 
 
 def visible(text: str | bytes) -> str:
@@ -43,36 +45,12 @@ def visible(text: str | bytes) -> str:
         text = text.decode("utf-8", errors="surrogateescape")
     # A combining mark needs something before it to sit on; at the start it would sit on the table.
     start = unicodedata.category(text[0]).startswith("M") if text else False
-    return "".join(_escape(c) if start and i == 0 else _seen(c) for i, c in enumerate(text))
+    return "".join(escape(c) if start and i == 0 else _seen(c) for i, c in enumerate(text))
 
 
 def _seen(character: str) -> str:
     known = {" ": "␣", "\\": "\\\\"}.get(character)
-    return known or (_escape(character) if unicodedata.category(character) in UNSEEN else character)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no character, as `surrogateescape` keeps it
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape", errors="backslashreplace").decode("ascii")
-
-
-def harmless(text: str) -> str:
-    """Running text as it is, lines and emoji included, but no character that steers the terminal."""
-    return "".join(_escape(c) if _steers(c) else c for c in text)
-
-
-def _steers(character: str) -> bool:
-    if character in "\n\t\u200c\u200d":  # the joiners belong to emoji and to several scripts
-        return False
-    return unicodedata.category(character) in STEERING
-
-
-def notice(message: str) -> None:
-    """Say something in one line on standard error, where it does not mix with the output."""
-    line = " ".join(harmless(message).split())
-    print(f"minigpt: {line}", file=sys.stderr, flush=True)
+    return known or (escape(character) if unicodedata.category(character) in UNSEEN else character)
 
 
 def console(file: Stream | None = None) -> "rich.console.Console":
@@ -131,6 +109,52 @@ def table(*headers: str, right: Sequence[str] = ()) -> "rich.table.Table":
     for header in headers:
         result.add_column(header, justify="right" if header in right else "left", no_wrap=True)
     return result
+
+
+def print_rows(
+    out: "rich.console.Console",
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str] = (),
+    wraps: str | None = None,
+) -> None:
+    """Print a table, or, in a terminal that is too narrow for it, each row on lines of its own.
+
+    There a row's first cell stands above the others, and these have their headers before them, so that no
+    number is left out. The column that `wraps` names takes what the others leave, and as many lines.
+    """
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
+    needed = [min(w, NARROWEST) if h == wraps else w for w, h in zip(widths, headers, strict=True)]
+    if sum(needed) + 2 * (len(needed) - 1) <= out.width:
+        result = table(*headers, right=right)
+        result.show_header = any(headers)
+        for header, column in zip(headers, result.columns, strict=True):
+            column.no_wrap = header != wraps
+        for row in rows:
+            result.add_row(*row)
+        out.print(result)
+        return
+    for first, *cells in rows:
+        out.print(first.strip())
+        items = [f"{h} {cell}".strip() for h, cell in zip(headers[1:], cells, strict=True) if cell]
+        for line in indented(items, out.width):
+            out.print(line)
+
+
+def indented(items: Sequence[str], width: int) -> "list[rich.padding.Padding]":
+    """Indented lines of short texts, as many to a line as fit; one that is longer than a line is wrapped."""
+    from rich.cells import cell_len
+    from rich.padding import Padding
+
+    lines: list[str] = []
+    for item in items:
+        if lines and 2 + cell_len(lines[-1]) + 2 + cell_len(item) <= width:
+            lines[-1] += f"  {item}"
+        else:
+            lines.append(item)
+    return [Padding(line, (0, 0, 0, 2), expand=False) for line in lines]
 
 
 def sparkline(values: Sequence[float | int]) -> str:

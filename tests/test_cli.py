@@ -314,6 +314,54 @@ def test_seeds_of_any_size(document: Run) -> None:
         assert document(*words)["generated"] == document(*words)["generated"]
 
 
+NUMBERS = {"--temperature": "a finite number", "--top-p": "above 0 and at most 1", "--min-p": "from 0"}
+INTEGERS = {
+    "--top-k": "an integer: 0 (off) or",
+    "--top": "an integer, 1 or above",
+    "-n": "an integer, 0 or above",
+    "--seed": "an integer, 0 or above",
+}
+OF_COMMANDS = [
+    ("attention", "--layer"), ("attention", "--head"), ("attention", "--position"), ("lens", "--position"),
+    ("lens", "--top"), ("attribution", "--position"), ("score", "--stride"), ("score", "--top"),
+    ("break", "-n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", [*NUMBERS, *INTEGERS])
+@pytest.mark.parametrize("value", ["abc", "", "1.5", "0x1", "１０e", "1e999"])
+def test_a_number_that_is_none_is_told_with_what_is_expected(run: Run, option: str, value: str) -> None:
+    if value == "1.5" and option == "--temperature":
+        return  # which it may be
+    message = run("x", option, value, status=2).err
+    assert f"found {value!r}; it must be {(NUMBERS | INTEGERS)[option]}" in message
+    assert option in message.split(":")[1]
+    assert "(see `minigpt --help`)" in message
+    assert "invalid" not in message
+
+
+@pytest.mark.parametrize(("command", "option"), OF_COMMANDS, ids=map(" ".join, OF_COMMANDS))
+@pytest.mark.parametrize("value", ["abc", "1.5"])
+def test_the_commands_say_it_likewise(run: Run, command: str, option: str, value: str) -> None:
+    message = run(command, "erf-gelu", f"{option}={value}", status=2).err
+    assert f"found {value!r}; it must be an integer (see `minigpt {command} --help`)" in message
+    assert option in message
+
+
+def test_every_numeric_option_has_a_test() -> None:
+    parsers = {"": cli.prompt_parser()}
+    for name in cli.command_modules():
+        parsers[name] = cli.Parser()
+        cli.load_command(name).add_arguments(parsers[name])
+    found = {
+        (name, action.option_strings[0])
+        for name, parser in parsers.items()
+        for action in parser._actions
+        if action.type is int or "number" in getattr(action.type, "__qualname__", "")
+    }
+    assert found == {("", option) for option in [*NUMBERS, *INTEGERS]} | set(OF_COMMANDS)
+
+
 def failing(error: BaseException) -> Callable[..., Any]:
     def fail(*_: Any) -> Any:
         raise error
@@ -327,6 +375,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (minigpt.InputError("ids: too\nmany."), 2, "minigpt: ids: too many.\n"),
         (minigpt.CheckpointError("file: \x1b[31m broken."), 1, "minigpt: file: \\x1b[31m broken.\n"),
         (FileNotFoundError(2, "No such file", "a/b"), 1, "minigpt: a/b: No such file\n"),
+        (OSError(5, "Input/output error"), 1, "minigpt: output: Input/output error\n"),
         (MemoryError(), 1, "minigpt: there is not enough memory"),
         (KeyboardInterrupt(), 130, "\n"),
         (
@@ -345,6 +394,21 @@ def test_every_failure_is_one_line_and_an_exit_status(
     assert result.out == ""
     assert result.err.startswith(said)
     assert result.err.count("\n") == 1
+
+
+def test_a_failure_of_an_output_in_memory_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "open_model", failing(OSError(5, "Input/output error")))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # which has no file descriptor
+    assert main(["I love"]) == 1
+    assert capsys.readouterr().err == "minigpt: output: Input/output error\n"
+
+
+def test_a_broken_pipe_that_has_a_name_is_not_the_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = BrokenPipeError(32, "Broken pipe", "a/pipe")
+    monkeypatch.setattr(cli, "open_model", failing(error))
+    assert run("I love", status=1).err == "minigpt: a/pipe: Broken pipe\n"
 
 
 def test_a_model_that_cannot_be_had(capsys: pytest.CaptureFixture[str]) -> None:
@@ -593,6 +657,18 @@ def test_html(run: Run, document: Run, tmp_path: Path) -> None:
     assert json.loads(result.out)["prompt"] == "I love"
 
 
+def test_the_page_is_there_before_the_story_is_told(folder: Path, tmp_path: Path) -> None:
+    """The reader of the story may leave: `minigpt "I love" --html love.html | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    page = tmp_path / "love.html"
+    process = start("I love", "--html", str(page), "--model", str(folder), stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
 def test_a_page_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     result = run("I love", "--html", str(tmp_path / "no" / "page.html"), "--json", status=1)
     assert result.out == ""
@@ -625,6 +701,60 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == b"minigpt: output: No space left on device\n"
+
+
+# What a command line prints on standard output, and its exit status.
+WITH_NOTICES = [
+    (["attention", ""], 0, "layer"),  # says that the prompt is empty
+    (["I love", "--json", "--html", "page.html"], 0, '"prompt": "I love"'),  # says where the page is
+    (["I love", "--html", "page.html"], 0, "The likeliest next token is"),
+    (["x", "--top", "0"], 2, ""),
+    (["x", "--model", "no/such", "--offline"], 1, ""),
+]
+
+
+@pytest.mark.parametrize(("words", "status", "printed"), WITH_NOTICES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize("broken", ["pipe", "full"])
+def test_a_standard_error_that_cannot_be_written_leaves_the_rest_alone(
+    folder: Path, tmp_path: Path, words: list[str], status: int, printed: str, broken: str
+) -> None:
+    if broken == "full" and not Path("/dev/full").exists():
+        pytest.skip("needs the device that is always full")
+    reader, writer = os.pipe()
+    os.close(reader)
+    if broken == "full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    model = [] if "--model" in words else ["--model", str(folder)]
+    environment = {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    process = start(*words, *model, stderr=writer, cwd=tmp_path, env=environment)
+    os.close(writer)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert printed in out.decode()
+    assert bool(out) == bool(printed)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes descriptors as a POSIX shell does")
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["I love"], 0, b""),
+        (["I love", "--json"], 0, b""),
+        (["I love", "--html", "page.html"], 0, b"minigpt: wrote "),
+        (["x", "--top", "0"], 2, b"minigpt: --top: found '0'; it must be an integer, 1 or above"),
+    ],
+)
+def test_closed_standard_output_leaves_the_rest_alone(
+    folder: Path, tmp_path: Path, words: list[str], status: int, said: bytes
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, *words, "--model", str(folder)]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(said)
+    assert done.stderr.count(b"\n") == bool(said)
+    assert ("--html" in words) == (tmp_path / "page.html").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")

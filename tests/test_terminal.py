@@ -1,6 +1,9 @@
 """What a terminal is shown: everything visible, nothing that steers it, in any encoding."""
 
+import errno
 import io
+import os
+import sys
 import unicodedata
 
 import pytest
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from minigpt.terminal import LEVELS, STAND_INS, console, harmless, notice, sparkline, table, visible
+from minigpt.notices import discard, notice
+from minigpt.terminal import LEVELS, STAND_INS, console, harmless, sparkline, table, visible
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,26 @@ def test_harmless_keeps_lines_and_joined_emoji():
 def test_a_notice_is_one_harmless_line_on_standard_error(capsys):
     notice("first\n  second \x1b[31m")
     assert capsys.readouterr() == ("", "minigpt: first second \\x1b[31m\n")
+
+
+def test_a_notice_that_nobody_can_read_is_no_failure(monkeypatch):
+    """Neither now nor when Python flushes the stream at its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:  # noqa: PTH123 - it is a descriptor
+        monkeypatch.setattr(sys, "stderr", stream)
+        notice("one")
+        notice("two")
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    notice("in memory")
+    discard(sys.stderr)
+
+
+class FullDisk(io.StringIO):
+    """In memory, and full."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "latin-1", "utf-8"])

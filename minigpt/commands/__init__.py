@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..terminal import notice
+from ..notices import notice
 
 if TYPE_CHECKING:
     import minigpt.checkpoint

@@ -4,7 +4,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, NumericsError
-from ..terminal import cut, harmless, notice, visible
+from ..notices import notice
+from ..terminal import cut, harmless, visible
 from . import add_model_arguments, read_standard_input, text
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import DownloadError, InputError
-from ..terminal import notice
+from ..notices import notice
 
 HELP = "fetch a model from the Hugging Face Hub, for later or for a machine without a network"
 

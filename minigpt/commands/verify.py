@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..terminal import console, notice, table
+from ..notices import notice
+from ..terminal import console, print_rows
 from . import add_model_arguments, print_json
 
 if TYPE_CHECKING:
@@ -141,13 +142,13 @@ def show_rows(
         "in float32 differs by.\n"
     )
     columns = ("float64", "float32", "tolerance", "torch's")
-    result = table("tensor", "shape", *columns, "", right=columns)
+    lines = []
     for row in rows:
         numbers = (row.float64, row.float32, row.float32_tolerance, row.torch_float32)
         cells = ("" if number is None else f"{number:.1e}" for number in numbers)
         verdict = "equal" if row.passed else "DIFFERENT"
-        result.add_row(row.name, "x".join(map(str, row.shape)), *cells, verdict)
-    out.print(result)
+        lines.append((row.name, "x".join(map(str, row.shape)), *cells, verdict))
+    print_rows(out, ("tensor", "shape", *columns, ""), lines, right=columns)
     n_passed = sum(row.passed for row in rows)
     out.print(f"\n{n_passed} of {len(rows)} tensors equal torch's within the tolerance.\n")
 
@@ -155,12 +156,11 @@ def show_rows(
 def show_facts(out: "rich.console.Console", results: "list[minigpt.inspection.facts.FactResult]") -> None:
     """One row per published figure, with where it was published."""
     out.print("Figures that others published about the official weights:\n")
-    result = table("model", "figure", "difference", "tolerance", "", right=("difference", "tolerance"))
-    result.columns[1].no_wrap = False
+    columns, lines = ("difference", "tolerance"), []
     for found in results:
         verdict = "equal" if found.passed else "DIFFERENT"
         numbers = (f"{found.difference:.1e}", f"{found.fact.tolerance:g}")
-        result.add_row(found.fact.model, found.fact.title, *numbers, verdict)
-    out.print(result)
+        lines.append((found.fact.model, found.fact.title, *numbers, verdict))
+    print_rows(out, ("model", "figure", *columns, ""), lines, right=columns, wraps="figure")
     n_passed = sum(found.passed for found in results)
     out.print(f"\n{n_passed} of {len(results)} agree; --json gives each one's source.\n")
