@@ -38,34 +38,56 @@ def checked_ids(
     Raises `InputError` for anything but integers of the vocabulary (NumPy would take a negative id from
     the table's end), and `ContextLengthError` for more tokens than the model has positions.
     """
-    try:
-        array = np.asarray(ids)
-    except ValueError:
-        raise InputError("ids: the rows have different lengths; pad them on the right first.") from None
-    if array.ndim == 0:
-        raise InputError(
-            f"ids: found {type(ids).__name__}; expected a row of ids (Tokenizer.encode gives it)."
-        )
+    array = _id_array("ids", ids, config)
     if array.size == 0:
         raise InputError("ids: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"ids: found {array.dtype} values; token ids are integers.")
-    if array.min() < 0 or array.max() >= config.vocab_size:
-        culprit = array.min() if array.min() < 0 else array.max()
-        raise InputError(f"ids: {culprit} is not a token id; this model's are 0 to {config.vocab_size - 1}.")
     past = 0 if cache is None else _checked_length(cache, array.shape[:-1], config, dtype)
     if past + array.shape[-1] > config.n_positions:
         before = f"{past} in the cache and {array.shape[-1]} new" if past else f"{array.shape[-1]}"
         raise ContextLengthError(
             f"ids: {before} tokens do not fit into the context of {config.n_positions}; shorten the text."
         )
-    if not isinstance(logits_to_keep, Integral) or not 0 <= logits_to_keep <= array.shape[-1]:
-        raise InputError(f"logits_to_keep is {logits_to_keep}; it must be 0 (all) to {array.shape[-1]}.")
+    if not isinstance(logits_to_keep, Integral) or logits_to_keep < 0:
+        raise InputError(f"logits_to_keep is {logits_to_keep}; it must be an integer: 0 (all) or above.")
+    return array
+
+
+def checked_text(name: str, ids: ArrayLike, config: Any) -> Int[np.ndarray, " tokens"]:
+    """The ids of one text, of any length or empty, as an integer array; `name` is what an error calls it."""
+    array = _id_array(name, ids, config)
+    if array.ndim != 1:
+        raise InputError(f"{name}: found shape {array.shape}; expected one text, which is a flat row of ids.")
+    return array.astype(np.int64, copy=False)
+
+
+def _id_array(name: str, ids: ArrayLike, config: Any) -> np.ndarray:
+    """`ids` as an array, if it is empty or holds ids of the vocabulary."""
+    try:
+        array = np.asarray(ids)
+    except ValueError:
+        raise InputError(
+            f"{name}: the rows have different lengths; pad them on the right, or give one row at a time."
+        ) from None
+    if array.ndim == 0:
+        raise InputError(
+            f"{name}: found {type(ids).__name__}; expected a row of ids (Tokenizer.encode gives it)."
+        )
+    if array.size == 0:
+        return array  # of floats, where it was an empty list
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{name}: found {array.dtype} values; token ids are integers.")
+    if array.min() < 0 or array.max() >= config.vocab_size:
+        culprit = array.min() if array.min() < 0 else array.max()
+        raise InputError(
+            f"{name}: {culprit} is not a token id; this model's are 0 to {config.vocab_size - 1}."
+        )
     return array
 
 
 def _checked_length(cache: Any, batch: tuple[int, ...], config: Any, dtype: Any) -> int:
     """The tokens in a cache's fullest row, if `new_cache` of this model made it, for this batch."""
+    if not hasattr(cache, "lengths"):
+        raise InputError(f"cache: found {type(cache).__name__}; make one with the model's new_cache.")
     if batch != cache.lengths.shape:
         raise InputError(f"ids: batch shape {batch} does not match the cache's {cache.lengths.shape}.")
     shape = (config.n_layer, *batch, config.n_head, config.n_positions, config.head_dim)
@@ -73,6 +95,29 @@ def _checked_length(cache: Any, batch: tuple[int, ...], config: Any, dtype: Any)
         found, expected = (f"{d} {s}" for d, s in ((cache.keys.dtype, cache.keys.shape), (dtype, shape)))
         raise InputError(f"cache: another model's, {found} and not {expected}; make one with new_cache.")
     return int(cache.lengths.max())
+
+
+def batch_shape(batch: int | None) -> tuple[int, ...]:
+    """The leading dimensions of a cache: those of so many texts, or for None those of one without a batch."""
+    if batch is None:
+        return ()
+    if not isinstance(batch, Integral) or batch < 0:
+        raise InputError(f"batch is {batch}; it must be an integer, 0 or above, or None for one text.")
+    return (int(batch),)
+
+
+def checked_items(name: str, items: Any, kind: type, expected: str) -> list[Any]:
+    """The items as a list, if all are of one kind. One by itself stands for itself, and None for none."""
+    if items is None:
+        return []
+    try:
+        listed = [items] if isinstance(items, kind) else list(items)
+    except TypeError:
+        listed = [items]
+    for item in listed:
+        if not isinstance(item, kind):
+            raise InputError(f"{name}: found {type(item).__name__}; expected {expected}.")
+    return listed
 
 
 def checked_position(position: int, n_tokens: int) -> int:

@@ -8,13 +8,14 @@ Recording, logit lens, attribution, ablation and patching (`minigpt.inspection`)
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
-from .errors import HookError
+from .errors import HookError, InputError
 
 Hook = Callable[[str, np.ndarray], np.ndarray]
 
 
-def as_it_is(_name: str, array: np.ndarray) -> np.ndarray:
+def as_it_is(_name: str, array: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The hook that changes nothing."""
     return array
 
@@ -28,12 +29,16 @@ def checked_hook(hook: Hook | None) -> Hook:
     """The hook, refusing results that the model could not go on with; for None, one that does nothing."""
     if hook is None:
         return as_it_is
+    if not callable(hook):
+        raise InputError(f"hook: found {type(hook).__name__}; expected a function of a name and an array.")
 
     def checked(name: str, array: np.ndarray) -> np.ndarray:
         result = hook(name, array)
         if not isinstance(result, np.ndarray) or result.shape != array.shape:
             found = f"shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
             raise HookError(f"hook: {name} must stay an array of shape {array.shape}; it returned {found}.")
+        if not np.can_cast(result.dtype, array.dtype, "same_kind"):  # what is complex, text, an object
+            raise HookError(f"hook: {name} must stay real numbers; it returned {result.dtype} values.")
         return result.astype(array.dtype, copy=False)
 
     return checked

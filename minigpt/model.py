@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from .activations import OTHER_ACTIVATIONS
-from .checks import check_config, checked_ids
+from .checks import batch_shape, check_config, checked_ids
 from .hooks import Hook, checked_hook, within
 
 Ids = Int[np.ndarray, "*batch tokens"]
@@ -245,4 +245,4 @@ class GPT2:
 
     def new_cache(self, batch: int | None = None) -> KVCache:
         """An empty cache for one sequence, or for a batch of them."""
-        return KVCache(self.config, () if batch is None else (batch,), self.parameters.wte.dtype)
+        return KVCache(self.config, batch_shape(batch), self.parameters.wte.dtype)

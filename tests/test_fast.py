@@ -19,7 +19,7 @@ def plain(model: GPT2) -> GPT2:
 
 def assert_equal(fast_logits: np.ndarray, plain_logits: np.ndarray) -> None:
     assert fast_logits.dtype == plain_logits.dtype
-    np.testing.assert_allclose(fast_logits, plain_logits, rtol=0, atol=4e-6 * np.abs(plain_logits).max())
+    np.testing.assert_allclose(fast_logits, plain_logits, rtol=0, atol=1.6e-6 * np.abs(plain_logits).max())
 
 
 @pytest.fixture(autouse=True)

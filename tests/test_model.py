@@ -110,6 +110,13 @@ def test_a_hook_must_keep_the_shape(result: Any, found: str, model: GPT2) -> Non
         model(IDS, hook=lambda name, array: result if name == "h.1.ln_1" else array)
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, object, str])
+def test_a_hook_must_keep_real_numbers(dtype: Any, model: GPT2) -> None:
+    with pytest.raises(HookError, match=r"h\.1\.ln_1 must stay real numbers; it returned (complex64|obj|<U)"):
+        model(IDS, hook=lambda name, array: array.astype(dtype) if name == "h.1.ln_1" else array)
+    assert model(IDS, hook=lambda name, array: np.ones(array.shape, bool)).dtype == np.float32
+
+
 def test_a_hook_cannot_change_the_dtype(model: GPT2) -> None:
     found = record(model, IDS)
     assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
@@ -196,10 +203,25 @@ def test_a_cache_of_another_model(model: GPT2, other: dict[str, Any]) -> None:
     assert cache.lengths == 0
 
 
-@pytest.mark.parametrize("keep", [-1, 5])
-def test_logits_to_keep_out_of_range(keep: int, model: GPT2) -> None:
-    with pytest.raises(InputError, match=f"logits_to_keep is {keep}; it must be 0"):
-        model(IDS, logits_to_keep=keep)
+def test_a_cache_for_less_than_no_text(model: GPT2) -> None:
+    assert model.new_cache(0).lengths.shape == (0,)
+    with pytest.raises(InputError, match="batch is -1; it must be an integer, 0 or above, or None"):
+        model.new_cache(-1)
+
+
+@pytest.mark.parametrize("hook", [None, lambda name, array: array], ids=["fast", "plain"])
+def test_more_logits_to_keep_than_tokens_are_all(hook: Any, model: GPT2) -> None:
+    """As `transformers` has it, which takes `slice(-logits_to_keep, None)`."""
+    np.testing.assert_array_equal(model(IDS, hook=hook, logits_to_keep=5), model(IDS, hook=hook))
+    assert model([IDS, IDS], hook=hook, logits_to_keep=999).shape == (2, 4, 307)
+    cache = model.new_cache()
+    model(IDS, cache=cache, hook=hook)
+    assert model([7], cache=cache, hook=hook, logits_to_keep=2).shape == (1, 307)
+
+
+def test_fewer_logits_to_keep_than_none(model: GPT2) -> None:
+    with pytest.raises(InputError, match="logits_to_keep is -1; it must be an integer: 0"):
+        model(IDS, logits_to_keep=-1)
 
 
 # ------------------------------------------------------------------------------- config, shapes and dtypes
