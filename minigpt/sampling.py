@@ -7,9 +7,9 @@ penalty, temperature, top-k, top-p, min-p. Every processor gives what its namesa
 `transformers.generation.logits_process`, which the test suite checks.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from operator import index
 from typing import Any
 
@@ -24,16 +24,18 @@ Logits = Float[np.ndarray, "*batch vocab"]
 Number = float | int  # `temperature=0` is as good as `temperature=0.0`
 
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes integers alone
-    "temperature": (lambda value: 0 <= value < math.inf, "a finite number, 0 (greedy) or above"),
+    "temperature": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 (greedy) or above"),
     "top_k": (lambda value: index(value) >= 0, "an integer: 0 (off) or a number of tokens"),
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (off)"),
     "min_p": (lambda value: 0 <= value <= 1, "from 0 (off) to 1"),
-    "repetition_penalty": (lambda value: 0 < value < math.inf, "a finite number above 0; 1 is off"),
+    # A penalty that means something, and cannot by itself make a logit larger than float32 holds.
+    "repetition_penalty": (lambda value: 1e-3 <= value <= 1e3, "from 0.001 to 1000; 1 is off"),
     "max_new_tokens": (lambda value: index(value) >= 0, "an integer, 0 or above"),
     "seed": (lambda value: index(value) >= 0, "an integer, 0 or above"),
     "top": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "num_beams": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "length_penalty": (math.isfinite, "a finite number"),
+    "length_penalty": (lambda value: -10 <= value <= 10, "from -10 to 10"),
+    "beta": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 or above"),
 }
 
 
@@ -42,10 +44,26 @@ def check_range(name: str, value: Any) -> None:
     is_valid, allowed = RANGES[name]
     try:
         fits = is_valid(value)
-    except (TypeError, ValueError):  # another type, an array
+    except (TypeError, ValueError, OverflowError):  # another type, an array, more than a float holds
         fits = False
     if not fits:
+        if isinstance(value, int) and abs(value) > 1e20:
+            from decimal import Decimal  # which has no limit of digits
+
+            value = f"{Decimal(value):.2e}"
         raise InputError(f"{name} is {value}; it must be {allowed}.")
+
+
+def as_scores(logits: ArrayLike) -> Float[np.ndarray, "*batch vocab"]:
+    """The logits in float64. Raises `InputError` for anything but rows of numbers, one for each token."""
+    try:
+        scores = np.asarray(logits).astype(np.float64, casting="same_kind", copy=False)
+        found = f"shape {scores.shape}" if scores.ndim == 0 or scores.shape[-1] == 0 else None
+    except (TypeError, ValueError):  # text, complex numbers, rows of different lengths
+        found = type(logits).__name__
+    if found:
+        raise InputError(f"logits: found {found}; expected numbers, (*batch, vocab), one for each token.")
+    return scores
 
 
 def check_finite(logits: Logits) -> None:
@@ -63,11 +81,11 @@ def probabilities(logits: ArrayLike, temperature: Number = 1.0) -> Float[np.ndar
     """Softmax of `logits / temperature` over the last axis, in float64.
 
     Below 1 a temperature sharpens the distribution, above 1 it flattens it; 0 is the limit: the argmax has
-    probability 1. Raises `InputError` for a temperature that is not finite or below 0, and
-    `NumericsError` for logits that are NaN or +inf.
+    probability 1. Raises `InputError` for a temperature that is not finite or below 0 and for logits that
+    are not numbers, and `NumericsError` for logits that are NaN or +inf.
     """
     check_range("temperature", temperature)
-    scores = np.asarray(logits, np.float64)
+    scores = as_scores(logits)
     check_finite(scores)
     if temperature == 0:
         likeliest = scores.argmax(axis=-1, keepdims=True)
@@ -89,7 +107,9 @@ def repetition_penalty(logits: Logits, previous_ids: ArrayLike, penalty: Number)
     ids = np.asarray(previous_ids, np.int64)
     previous = np.take_along_axis(logits, ids, axis=-1)
     penalised = logits.copy()
-    np.put_along_axis(penalised, ids, np.where(previous < 0, previous * penalty, previous / penalty), axis=-1)
+    with np.errstate(over="ignore"):  # of logits near the limit: -inf is an impossible token, inf is refused
+        lower = np.where(previous < 0, previous * penalty, previous / penalty)
+    np.put_along_axis(penalised, ids, lower, axis=-1)
     return penalised
 
 

@@ -1,6 +1,7 @@
 """Shaping a distribution and drawing from it."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,22 @@ def test_logits_without_probabilities_are_refused(bad: list[float]) -> None:
         Sampling(temperature=0).choose(np.array(bad, np.float32), [0], np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [
+        ([], r"shape \(0,\)"),
+        ([[]], r"shape \(1, 0\)"),
+        (np.array(3.0), r"shape \(\)"),
+        ("a", "str"),
+        ([1j], "list"),
+        ([[1.0], [2.0, 3.0]], "list"),
+    ],
+)
+def test_logits_that_are_no_rows_of_numbers_are_refused(bad: Any, found: str) -> None:
+    with pytest.raises(InputError, match=f"^logits: found {found}; expected numbers, "):
+        probabilities(bad)
+
+
 # ---------------------------------------------------------------------------------------- processors
 
 
@@ -132,6 +149,13 @@ def test_repetition_penalty_lowers_what_occurred_once_however_often() -> None:
 def test_repetition_penalty_takes_each_row_s_own_ids() -> None:
     found = repetition_penalty(np.ones((2, 3), np.float32), [[0, 0], [1, 2]], 2)
     np.testing.assert_array_equal(found, [[0.5, 1, 1], [1, 0.5, 0.5]])
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.5, 1.1, 1e3])
+def test_repetition_penalty_of_logits_near_the_limit_gives_no_warning(penalty: float) -> None:
+    found = repetition_penalty(np.float32([3e38, -3e38, 1]), [0, 1], penalty)
+    assert (found[0] > found[2]) or penalty == 1e3
+    assert found[1] < found[2] == 1
 
 
 @given(logit_vectors, st.floats(0.01, 1))
@@ -214,7 +238,7 @@ OUT_OF_RANGE = [
     ("top_k", [-1]),
     ("top_p", [0, -0.5, 1.0001, math.nan]),
     ("min_p", [-0.1, 1.1, math.nan]),
-    ("repetition_penalty", [0, -1, math.nan, math.inf]),
+    ("repetition_penalty", [0, -1, math.nan, math.inf, 1e39, 1e-46, 1e-300]),
 ]
 
 
@@ -231,7 +255,7 @@ PROCESSORS = {
     ("name", "value"), [(name, value) for name, values in OUT_OF_RANGE for value in values]
 )
 def test_arguments_out_of_range_are_refused_by_name_and_value(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"^{name} is {value}; it must be [^\n]+\.$"):
+    with pytest.raises(InputError, match=rf"^{name} is {re.escape(str(value))}; it must be [^\n]+\.$"):
         Sampling(**{name: value})
     with pytest.raises(InputError, match=f"^{name} is"):
         PROCESSORS[name](value)
@@ -248,6 +272,13 @@ def test_what_counts_is_an_integer(name: str, value: Any) -> None:
 def test_another_type_is_refused_like_another_value() -> None:
     with pytest.raises(InputError, match=r"temperature is warm; it must be a finite number"):
         check_range("temperature", "warm")
+
+
+def test_a_number_of_any_length_is_refused_in_a_short_line() -> None:
+    for name, value in (("temperature", 10**400), ("min_p", 10**5000), ("seed", -(10**5000))):
+        with pytest.raises(InputError, match=rf"^{name} is -?1\.00e\+\d+; it must be "):
+            check_range(name, value)
+    check_range("seed", 10**5000)
 
 
 def test_dividing_by_a_temperature_of_0_is_refused() -> None:
