@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids
+from .checks import checked_ids, checked_text
 from .errors import InputError
 from .model import GPT2
 from .sampling import Logits, Number, check_finite, check_range, probabilities
@@ -113,7 +113,9 @@ def candidates(
 
     def candidate(text: str) -> Candidate:
         first, *rest = ids = tokenizer.encode(text)
-        logprob = float(logprobs[first]) + continuation_logprob(model, [*prompt, first], rest)
+        logprob = float(logprobs[first])
+        if rest:
+            logprob += continuation_logprob(model, [*prompt, first], rest)
         place = rank(logits, first)
         return Candidate(text, ids, float(logits[first]), float(probability[first]), place, logprob)
 
@@ -126,16 +128,15 @@ def candidates(
 def continuation_logprobs(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> Logprobs:
     """The log-probability of each token of `continuation`, given `prompt` and the tokens before it.
 
-    Raises `ContextLengthError` if both together do not fit into the context.
+    Raises `ContextLengthError` if both together do not fit into the context; the last token of the
+    continuation, which predicts nothing that is asked for, may stand behind its end.
     """
-    if not len(prompt):
+    prompt_ids = checked_text("prompt", prompt, model.config)
+    ids = checked_text("continuation", continuation, model.config)
+    if not len(prompt_ids):
         raise InputError("prompt: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
-    if not len(continuation):
-        return np.empty(0)
-    ids = checked_ids(continuation, model.config)
-    # The last token predicts nothing that is asked for here, so the model need not see it.
-    logits = model([*prompt, *continuation[:-1]], logits_to_keep=len(ids))
-    return logprobs_of(logits, ids)
+    seen = checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
+    return logprobs_of(model(seen, logits_to_keep=len(ids)), ids) if len(ids) else np.empty(0)
 
 
 def continuation_logprob(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> float:
@@ -190,12 +191,12 @@ def score_windows(model: GPT2, ids: ArrayLike, stride: int | None = None) -> Ite
 
     Raises `InputError` for fewer than two tokens and for a stride that is not 1 to `n_positions`.
     """
-    tokens, context = np.asarray(ids), model.config.n_positions
+    tokens, context = checked_text("ids", ids, model.config), model.config.n_positions
     stride = checked_stride(stride, context)
-    if tokens.ndim != 1 or len(tokens) < 2:
+    if len(tokens) < 2:
         raise InputError(f"ids: found shape {tokens.shape}; scoring takes one text of at least two tokens.")
     for begin, first, end in windows(len(tokens), context, stride):
-        window = checked_ids(tokens[begin:end], model.config)
+        window = tokens[begin:end]
         logits = model(window[:-1], logits_to_keep=end - first)
         yield ScoredTokens(first, logprobs_of(logits, window[first - begin :]), logits.argmax(axis=-1))
 
@@ -232,9 +233,10 @@ def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) ->
     The mean makes continuations of different lengths comparable. Hong et al. 2024, "ORPO: Monolithic
     Preference Optimization without Reference Model", arXiv 2403.07691, equations (3) and (4).
     """
-    if not len(continuation):
+    logprobs = continuation_logprobs(model, prompt, continuation)
+    if not len(logprobs):
         raise InputError("continuation: no tokens; a mean takes at least one.")
-    return log_odds_of(float(continuation_logprobs(model, prompt, continuation).mean()))
+    return log_odds_of(float(logprobs.mean()))
 
 
 def log_odds_of(logprob: float) -> float:
@@ -270,6 +272,7 @@ def orpo_loss(
     Hong et al. 2024, equations (6) and (7); `beta` is their lambda, by the name and with the default of
     TRL. As in TRL's `ORPOTrainer`, the first term covers prompt and continuation, all but the first token.
     """
+    check_range("beta", beta)
     odds_ratio = float(np.logaddexp(0.0, -log_odds_ratio(model, prompt, chosen, rejected)))
     nll = -float(continuation_logprobs(model, prompt[:1], [*prompt[1:], *chosen]).mean())
     return OrpoLoss(nll + beta * odds_ratio, nll, odds_ratio)

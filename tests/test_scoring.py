@@ -94,17 +94,26 @@ def test_the_logprobs_of_all_next_tokens_are_a_distribution() -> None:
 
 def test_an_empty_continuation_is_certain(model: GPT2) -> None:
     assert continuation_logprob(model, [1], []) == 0
+    assert continuation_logprob(model, [1] * CONTEXT, []) == 0
 
 
 def test_a_continuation_may_fill_the_context_and_one_token_more(model: GPT2) -> None:
     assert len(continuation_logprobs(model, [1], [2] * CONTEXT)) == CONTEXT
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
         continuation_logprobs(model, [1], [2] * (CONTEXT + 1))
+    with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
+        continuation_logprobs(model, [1] * (CONTEXT + 1), [])
 
 
 @pytest.mark.parametrize(
     ("prompt", "continuation", "message"),
-    [([], [1], "prompt: no tokens"), ([1], [307], "307 is not"), ([1], [2, -1], "-1 is not")],
+    [
+        ([], [1], "prompt: no tokens"),
+        ([307], [1], "prompt: 307 is not"),
+        ([1], [307], "continuation: 307 is not"),
+        ([1], [2, -1], "continuation: -1 is not"),
+        ([307], [], "prompt: 307 is not"),
+    ],
 )
 def test_impossible_continuations_are_refused(
     model: GPT2, prompt: list[int], continuation: list[int], message: str
@@ -164,6 +173,13 @@ def test_a_candidate_of_several_tokens_has_its_first_one_s_place_and_its_own_log
     assert (whole.logit, whole.probability, whole.rank) == (first.logit, first.probability, first.rank)
     assert whole.logprob == pytest.approx(continuation_logprob(wordy, prompt, whole.ids), rel=1e-5)
     assert whole.logprob < first.logprob
+
+
+def test_a_prompt_that_fills_the_context_has_candidates(wordy: GPT2) -> None:
+    prompt = [40] * CONTEXT
+    logits = wordy(prompt)[-1]
+    (found,) = candidates(wordy, TOKENIZER, prompt, logits, [" you"])
+    assert found.logprob == pytest.approx(log_softmax(logits)[found.ids[0]])
 
 
 def test_an_empty_candidate_is_refused(wordy: GPT2) -> None:
@@ -238,6 +254,7 @@ def test_blocks_of_rows_make_no_difference(model: GPT2, monkeypatch: pytest.Monk
         ([], None, "at least two tokens"),
         ([1], None, "at least two tokens"),
         ([[1, 2]], None, "one text"),
+        ([[1], [2, 3]], None, "ids: the rows have different lengths"),
         ([1, 307], None, "307 is not a token id"),
         ([1, 2], 0, "stride is 0; it must be an integer, 1 to 48"),
         ([1, 2], CONTEXT + 1, "stride is 49; it must be an integer, 1 to 48"),
@@ -281,6 +298,14 @@ def test_the_orpo_loss_is_made_of_its_two_terms(model: GPT2) -> None:
     assert found.nll == pytest.approx(-token_logprobs(model, [1, 2, 3, 4]).mean(), rel=1e-6)
     undecided = orpo_loss(model, [1, 2], [3], [3])
     assert undecided.odds_ratio == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("beta", [math.nan, math.inf, -0.1, 10**400])
+def test_a_weight_that_is_none_is_refused(model: GPT2, beta: float) -> None:
+    with pytest.raises(InputError, match=r"beta is .*; it must be a finite number, 0 or above"):
+        orpo_loss(model, [1, 2], [3], [4], beta)
+    without = orpo_loss(model, [1, 2], [3], [4], beta=0)
+    assert without.loss == without.nll
 
 
 def test_preferences_need_tokens(model: GPT2) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, NumericsError
-from ..terminal import WIDEST, console, harmless, table, visible
+from ..terminal import NARROWEST, WIDEST, console, harmless, indented, print_rows, table, visible
 from . import add_model_arguments, open_model, print_json, read_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
     from ..model import GPT2
     from ..scoring import ScoredTokens
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 HELP = "perplexity of a text, and its most surprising tokens"
 PATIENCE = 2.0  # seconds that one waits without asking how long it will take
 TOKENS_OF_CONTEXT = 40
-NARROWEST_TEXT = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,20 +149,24 @@ def show(out: "Console", title: str, score: Score) -> None:
     """The figures with what they mean, and the surprises in context."""
     out.width = min(out.width, WIDEST)
     out.print(f"{harmless(title)}: {score.tokens:,} tokens\n")
-    for figure, meaning in (
+    figures = (
         (score.perplexity, "perplexity: as unsure as between so many equally likely tokens"),
         (score.bits_per_token, "bits per token: the same as a logarithm"),
         (score.bits_per_byte, "bits per byte: the same for each byte of the text"),
-    ):
-        out.print(f"{figure:>9,.2f}  {meaning}", no_wrap=True, overflow="ellipsis")
+    )
+    print_rows(out, ("", ""), [(f"{figure:>9,.2f}", meaning) for figure, meaning in figures], wraps="")
     if score.most_surprising:
         out.print("\nThe tokens that surprised it most, behind the text that leads there:")
         out.print(surprises(out.width, score.most_surprising))
 
 
-def surprises(width: int, rows: list[Surprise]) -> "Table":
-    """A line per token: what stands before it, how improbable it was, and what was expected instead."""
+def surprises(width: int, rows: list[Surprise]) -> "RenderableType":
+    """A line per token: what stands before it, how improbable it was, and what was expected instead.
+
+    In a narrow terminal the figures stand below the text.
+    """
     from rich.cells import cell_len
+    from rich.console import Group
     from rich.text import Text
 
     columns = {
@@ -171,21 +174,18 @@ def surprises(width: int, rows: list[Surprise]) -> "Table":
         "chance": [one_in(math.exp(min(-row.logprob, 700))) for row in rows],
         "expected": [visible(row.expected) for row in rows],
     }
-
-    def room() -> int:
-        return width - sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items())
-
-    for name in ("expected", "position", "chance"):  # in a narrow terminal they go, the text stays
-        if room() < NARROWEST_TEXT:
-            del columns[name]
-    text_width = max(room(), NARROWEST_TEXT)
+    room = width - sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items())
+    text_width = width if room < NARROWEST else room
     result = table(*("text", *columns), right=["text", "position", "chance"])
+    below: list[RenderableType] = []
     for index, row in enumerate(rows):
         token = visible(row.text)
-        before = last_columns(" ".join(harmless(row.context).split()), text_width - cell_len(token))
-        cells = [column[index] for column in columns.values()]
-        result.add_row(Text.assemble((before, "dim"), (token, "bold")), *cells)
-    return result
+        before = last_columns(re.sub(r"\s+", " ", harmless(row.context)), text_width - cell_len(token))
+        text = Text.assemble((before, "dim"), (token, "bold"))
+        cells = {name: column[index] for name, column in columns.items()}
+        result.add_row(text, *cells.values())
+        below += [text, *indented([" ".join(cell) for cell in cells.items()], width)]
+    return Group(*below) if room < NARROWEST else result
 
 
 def one_in(times: float) -> str:

@@ -15,6 +15,7 @@ from minigpt.cli import main
 from minigpt.commands import score
 from minigpt.model import GPT2
 from minigpt.scoring import perplexity, token_logprobs
+from minigpt.terminal import console
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2, save_checkpoint
 
@@ -185,6 +186,14 @@ def test_a_progress_bar_is_for_people_who_wait(
     monkeypatch.setattr(score.time, "monotonic", lambda: next(clock))
     assert list(score.with_progress(iter("abcd"), 4)) == list("abcd")
     assert ("scoring" in stream.getvalue()) is bar
+
+
+@pytest.mark.parametrize("gap", [" ", "\n", " \n\t"])
+def test_the_space_before_a_token_stays(gap: str) -> None:
+    row = score.Surprise(9, 11250, "config", f"on  every\nvariant of the{gap}", -9.0, "same")
+    out = io.StringIO()
+    console(out).print(score.surprises(80, [row]))
+    assert "on every variant of the config " in out.getvalue()
 
 
 @pytest.mark.parametrize(
