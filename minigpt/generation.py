@@ -12,15 +12,16 @@ A generation ends for one of four reasons:
 - `context_full`: there is no position left for another token.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Integral
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids
+from .checks import checked_ids, checked_items
 from .errors import InputError
 from .model import GPT2, KVCache
 from .sampling import Number, Sampling, check_range
@@ -28,6 +29,7 @@ from .scoring import largest, log_softmax
 from .tokenizer import END_OF_TEXT, Tokenizer
 
 StopReason = Literal["max_new_tokens", "stop_id", "stop_text", "context_full"]
+StopIds = Collection[int] | int | None
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -46,7 +48,8 @@ class SamplingOptions(TypedDict, total=False):
 class Continuation:
     """The tokens appended to one prompt, and why they ended.
 
-    `ids` holds the new tokens, the one that ended the text included; `stop_reason` is None until the end.
+    `ids` holds the new tokens, the one that ended the text included. It is all that a step adds to, and it
+    does so last: whatever interrupts a step, the next one computes the same token again.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Continuation:
         sampling: Sampling,
         max_new_tokens: int,
         seed: int | None,
-        stop_ids: Collection[int],
+        stop_ids: frozenset[int],
     ) -> None:
         check_range("max_new_tokens", max_new_tokens)
         prompt_ids = checked_ids(prompt, model.config)
@@ -64,24 +67,34 @@ class Continuation:
             raise InputError(f"ids: found shape {prompt_ids.shape}; for several prompts use generate_batch.")
         self.prompt_ids: list[int] = prompt_ids.tolist()
         self.ids: list[int] = []
-        self.stop_reason: StopReason | None = None if max_new_tokens else "max_new_tokens"
         self._max_new_tokens = max_new_tokens
         # One token more than there are positions left, because nothing has to follow the last one.
         self._room = model.config.n_positions - len(self.prompt_ids) + 1
-        self._stop_ids = frozenset(stop_ids)
+        self._stop_ids = stop_ids
         self._model, self._sampling, self._rng = model, sampling, new_rng(seed)
+        self._rng_state = self._rng.bit_generator.state  # to go back to when a choice was interrupted
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why there is no next token; None if there is one."""
+        if self.ids and self.ids[-1] in self._stop_ids:
+            return "stop_id"
+        if len(self.ids) == self._max_new_tokens:
+            return "max_new_tokens"
+        return "context_full" if len(self.ids) == self._room else None
 
     def append(self, logits: Float[np.ndarray, " vocab"]) -> int:
         """Choose a token by the logits that follow the last one."""
+        self._rng.bit_generator.state = self._rng_state
         token_id = self._sampling.choose(logits, self.prompt_ids + self.ids, self._rng)
         self.ids.append(token_id)
-        if token_id in self._stop_ids:
-            self.stop_reason = "stop_id"
-        elif len(self.ids) == self._max_new_tokens:
-            self.stop_reason = "max_new_tokens"
-        elif len(self.ids) == self._room:
-            self.stop_reason = "context_full"
+        self._rng_state = self._rng.bit_generator.state
         return token_id
+
+
+def checked_stop_ids(stop_ids: StopIds) -> frozenset[int]:
+    """The ids that end a text: several, one by itself, or none."""
+    return frozenset(checked_items("stop_ids", stop_ids, Integral, "token ids, such as 50256, or None"))
 
 
 def new_rng(seed: int | None) -> np.random.Generator:
@@ -102,6 +115,8 @@ class Generation(Continuation, Iterator[int]):
         if self.stop_reason is not None:
             raise StopIteration
         new_to_the_cache = self.ids[-1:] or self.prompt_ids
+        # It may hold them already, of a step that was interrupted; they are written once more then.
+        self._cache.lengths[...] = len(self.prompt_ids) + len(self.ids) - len(new_to_the_cache)
         return self.append(self._model(new_to_the_cache, cache=self._cache, logits_to_keep=1)[-1])
 
 
@@ -116,26 +131,27 @@ def generate(
     min_p: Number = 0.0,
     repetition_penalty: Number = 1.0,
     seed: int | None = None,
-    stop_ids: Collection[int] = (END_OF_TEXT,),
+    stop_ids: StopIds = (END_OF_TEXT,),
 ) -> Generation:
     """Continue the prompt `ids`, (tokens,), by up to `max_new_tokens` tokens.
 
     Iterate over the result to stream the new ids, each computed when it is asked for; afterwards it holds
-    `ids` and `stop_reason`. The settings are those of `sampling`: temperature 0 is greedy. The same seed
-    gives the same tokens. Raises `InputError` for an impossible argument, and `ContextLengthError` for a
+    `ids` and `stop_reason`. What was interrupted goes on where it was. The settings are those of `sampling`:
+    temperature 0 is greedy. The same seed gives the same tokens. `stop_ids` end the text: several, one by
+    itself, or None. Raises `InputError` for an impossible argument, and `ContextLengthError` for a
     prompt longer than the context, before anything is computed.
     """
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    return Generation(ids, model, sampling, max_new_tokens, seed, stop_ids)
+    return Generation(ids, model, sampling, max_new_tokens, seed, checked_stop_ids(stop_ids))
 
 
 def generate_batch(
     model: GPT2,
-    prompts: Sequence[ArrayLike],
+    prompts: Iterable[ArrayLike],
     *,
     max_new_tokens: int,
     seed: int | Sequence[int] | None = None,
-    stop_ids: Collection[int] = (END_OF_TEXT,),
+    stop_ids: StopIds = (END_OF_TEXT,),
     **sampling: Unpack[SamplingOptions],
 ) -> list[Continuation]:
     """Continue prompts of any lengths together, which costs less than one after the other.
@@ -144,11 +160,13 @@ def generate_batch(
     For different continuations of the same prompt give a sequence, one seed per prompt. The rows come back
     when all are finished; to stream, use `generate`. Raises what `generate` raises.
     """
+    prompts = list(prompts) if isinstance(prompts, Iterable) else [prompts]
+    stops = checked_stop_ids(stop_ids)
     seeds = list(seed) if isinstance(seed, Sequence) else [seed] * len(prompts)
     if len(seeds) != len(prompts):
         raise InputError(f"seed: found {len(seeds)} for {len(prompts)} prompts; give one, or one per prompt.")
     rows = [
-        Continuation(prompt, model, Sampling(**sampling), max_new_tokens, row_seed, stop_ids)
+        Continuation(prompt, model, Sampling(**sampling), max_new_tokens, row_seed, stops)
         for prompt, row_seed in zip(prompts, seeds, strict=True)
     ]
     cache = prefill_all_but_last(model, [row.prompt_ids for row in rows])
@@ -189,7 +207,7 @@ def beam_search(
     num_beams: int,
     max_new_tokens: int,
     length_penalty: Number = 1.0,
-    stop_ids: Collection[int] = (END_OF_TEXT,),
+    stop_ids: StopIds = (END_OF_TEXT,),
 ) -> list[int]:
     """The likeliest continuation, (tokens,), that the `num_beams` best beginnings of one lead to.
 
@@ -199,7 +217,8 @@ def beam_search(
     """
     check_range("num_beams", num_beams)
     check_range("length_penalty", length_penalty)
-    prompt = Continuation(ids, model, Sampling(), max_new_tokens, None, stop_ids).prompt_ids
+    stops = checked_stop_ids(stop_ids)
+    prompt = Continuation(ids, model, Sampling(), max_new_tokens, None, stops).prompt_ids
     longest = min(max_new_tokens, model.config.n_positions - len(prompt) + 1)
     cache = prefill_all_but_last(model, [prompt] * num_beams)
     beams = np.full((num_beams, 1), prompt[-1])
@@ -208,18 +227,17 @@ def beam_search(
     for length in range(1, longest + 1):
         logprobs = log_softmax(model(beams[:, -1:], cache=cache, logits_to_keep=1)[:, -1]) + scores[:, None]
         # So many that num_beams of them go on, even if every beam could end with every stop id.
-        best = largest(logprobs.ravel(), num_beams * max(2, 1 + len(stop_ids)))
+        best = largest(logprobs.ravel(), num_beams * max(2, 1 + len(stops)))
         parents, tokens = np.divmod(best, logprobs.shape[-1])
         longer, totals = np.column_stack([beams[parents], tokens]), logprobs.ravel()[best]
-        ends = np.isin(tokens, list(stop_ids)) | (length == longest)
-        for place in np.flatnonzero(ends[:num_beams]):
-            finished.append((totals[place] / length**length_penalty, longer[place, 1:].tolist()))
+        means = totals / length**length_penalty
+        ends = np.isin(tokens, list(stops)) | (length == longest)
+        finished += [(means[place], longer[place, 1:].tolist()) for place in np.flatnonzero(ends[:num_beams])]
         finished = sorted(finished, key=lambda scored: -scored[0])[:num_beams]
         going_on = np.flatnonzero(~ends)[:num_beams]
         scores, beams = totals[going_on], longer[going_on]
-        is_full = len(finished) == num_beams
-        if length == longest or (is_full and scores[0] / length**length_penalty <= finished[-1][0]):
-            break  # the best beam, as it is now, would not be better than the worst that is finished
+        if not len(going_on) or (len(finished) == num_beams and means[going_on[0]] <= finished[-1][0]):
+            break  # none goes on, or the best of them is, as it is now, no better than the worst finished one
         reorder(cache, parents[going_on])
     return finished[0][1] if finished else []
 
@@ -237,13 +255,15 @@ def reorder(cache: KVCache, rows: Int[np.ndarray, " batch"]) -> None:
 class TextGeneration(Iterator[str]):
     """A generation as pieces of text; see `generate_text`. Afterwards it holds `text` and `stop_reason`."""
 
-    def __init__(self, generation: Generation, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        if "" in stop:
+    def __init__(
+        self, generation: Generation, tokenizer: Tokenizer, stop: str | Sequence[str] | None
+    ) -> None:
+        self._stop = checked_items("stop", stop, str, "a text, a list of texts, or None")
+        if "" in self._stop:
             raise InputError("stop: found an empty string, which is everywhere; give at least one character.")
         self.text = ""
         self.stop_reason: StopReason | None = None
-        self._generation, self._tokenizer, self._stop = generation, tokenizer, stop
-        self._pieces = self._stream()
+        self._generation, self._stream, self._held = generation, tokenizer.stream(), ""
 
     @property
     def ids(self) -> list[int]:
@@ -251,24 +271,25 @@ class TextGeneration(Iterator[str]):
         return self._generation.ids
 
     def __next__(self) -> str:
-        piece = next(self._pieces)
-        self.text += piece
-        return piece
+        while self.stop_reason is None:
+            piece = self._step()
+            if piece:
+                self.text += piece
+                return piece
+        raise StopIteration
 
-    def _stream(self) -> Iterator[str]:
-        stream, held = self._tokenizer.stream(), ""
-        for token_id in self._generation:
-            if self._generation.stop_reason != "stop_id":  # a token that ends the text is not part of it
-                held += stream.push(token_id)
-            ready, held, found = split_at_stop(held, self._stop)
-            if ready:
-                yield ready
-            if found:
-                self.stop_reason = "stop_text"
-                return
-        self.stop_reason = self._generation.stop_reason
-        if rest := held + stream.flush():
-            yield rest
+    def _step(self) -> str:
+        """The text that another token makes ready, or the rest if there is none."""
+        token_id = next(self._generation, None)
+        if token_id is None:
+            self.stop_reason = self._generation.stop_reason
+            return self._held + self._stream.flush()
+        if self._generation.stop_reason != "stop_id":  # a token that ends the text is not part of it
+            self._held += self._stream.push(token_id)
+        ready, self._held, found = split_at_stop(self._held, self._stop)
+        if found:
+            self.stop_reason = "stop_text"
+        return ready
 
 
 def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
@@ -287,9 +308,9 @@ def generate_text(
     prompt: str,
     *,
     max_new_tokens: int,
-    stop: str | Sequence[str] = (),
+    stop: str | Sequence[str] | None = None,
     seed: int | None = None,
-    stop_ids: Collection[int] = (END_OF_TEXT,),
+    stop_ids: StopIds = (END_OF_TEXT,),
     **sampling: Unpack[SamplingOptions],
 ) -> TextGeneration:
     """Continue a prompt as `generate` does, streaming pieces of text that end with a complete character.
@@ -300,4 +321,4 @@ def generate_text(
     """
     ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     generation = generate(model, ids, max_new_tokens=max_new_tokens, seed=seed, stop_ids=stop_ids, **sampling)
-    return TextGeneration(generation, tokenizer, [stop] if isinstance(stop, str) else stop)
+    return TextGeneration(generation, tokenizer, stop)

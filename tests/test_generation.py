@@ -3,7 +3,7 @@
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from minigpt.errors import ContextLengthError, InputError
 from minigpt.generation import beam_search, generate, generate_batch, generate_text
 from minigpt.model import GPT2
+from minigpt.sampling import Sampling
 from minigpt.scoring import continuation_logprob
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import cast, random_gpt2
@@ -253,6 +254,52 @@ def test_an_interrupted_generation_goes_on_where_it_was(model: GPT2) -> None:
     assert generation.ids == list(generate(model, [1, 2], max_new_tokens=9, **GREEDY))
 
 
+def interrupt_every_choice_once(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """From now on each choice of a token fails, before or after it, and succeeds when it is tried again."""
+    choose, fails = Sampling.choose, itertools.cycle([True, False])
+
+    def interrupted(*arguments: Any) -> int:
+        if (is_to_fail := next(fails)) and place == "before":
+            raise KeyboardInterrupt
+        token_id = choose(*arguments)
+        if is_to_fail:
+            raise KeyboardInterrupt
+        return token_id
+
+    monkeypatch.setattr(Sampling, "choose", interrupted)
+
+
+@pytest.mark.parametrize("options", [GREEDY, LIVELY])
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("prompt", [[1, 2], [7], [3] * (CONTEXT - 4)])
+def test_a_generation_whose_choices_are_interrupted_goes_on_where_it_was(
+    model: GPT2, prompt: list[int], place: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = generate(model, prompt, max_new_tokens=9, seed=3, **options)
+    list(expected)
+    interrupt_every_choice_once(monkeypatch, place)
+    generation = generate(model, prompt, max_new_tokens=9, seed=3, **options)
+    for _ in expected.ids:
+        with pytest.raises(KeyboardInterrupt):
+            next(generation)
+        next(generation)
+    assert list(generation) == []
+    assert (generation.ids, generation.stop_reason) == (expected.ids, expected.stop_reason)
+
+
+def test_an_interrupted_text_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_gpt2(vocab_size=50257, n_embd=8, n_head=1, n_layer=1)
+    options = {"max_new_tokens": 12, "seed": 3} | LIVELY
+    expected = "".join(generate_text(model, TOKENIZER, "I love", **options))
+    interrupt_every_choice_once(monkeypatch, "after")
+    generation = generate_text(model, TOKENIZER, "I love", **options)
+    for _ in range(12):
+        with pytest.raises(KeyboardInterrupt):
+            list(generation)
+    list(generation)
+    assert (generation.text, generation.stop_reason) == (expected, "max_new_tokens")
+
+
 # ---------------------------------------------------------------------------------------- batches
 
 
@@ -293,9 +340,11 @@ import numpy as np
 from minigpt.generation import beam_search, generate, generate_batch, generate_text
 from minigpt.inspection import logit_lens
 from minigpt.errors import InputError
-from minigpt.scoring import perplexity
+from minigpt.scoring import continuation_logprob, log_odds, orpo_loss, perplexity
+from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2
-model = random_gpt2()
+model, tokenizer = random_gpt2(), Tokenizer()
+wordy = random_gpt2(vocab_size=50257, n_embd=8, n_head=1, n_layer=1)
 for wrong in (
     lambda: generate(model, [1], max_new_tokens=2.5),
     lambda: generate(model, [1], max_new_tokens=2, top_k=2.5),
@@ -307,6 +356,21 @@ for wrong in (
     lambda: model([1, 2], logits_to_keep=1.5),
     lambda: logit_lens(model, [1, 2], top=1.5),
     lambda: logit_lens(model, [1, 2], positions=[0.5]),
+    lambda: generate(model, [1], max_new_tokens=2, stop_ids="a"),
+    lambda: generate(model, [1], max_new_tokens=2, stop_ids=0.5),
+    lambda: generate_batch(model, [[1]], max_new_tokens=2, stop_ids=[1, "a"]),
+    lambda: generate_batch(model, None, max_new_tokens=2),
+    lambda: beam_search(model, [1], num_beams=2, max_new_tokens=2, stop_ids=[[1]]),
+    lambda: generate_text(wordy, tokenizer, "a", max_new_tokens=2, stop=3),
+    lambda: generate_text(wordy, tokenizer, "a", max_new_tokens=2, stop=["a", 3]),
+    lambda: continuation_logprob(model, [[1, 2], [3, 4]], [5]),
+    lambda: continuation_logprob(model, [1], [[2, 3]]),
+    lambda: continuation_logprob(model, [1], None),
+    lambda: log_odds(model, [1], 2),
+    lambda: orpo_loss(model, [1, 2], [3], [4], beta="x"),
+    lambda: model([1, 2], cache=3),
+    lambda: model([1, 2], hook=3),
+    lambda: model.new_cache(2.0),
 ):
     try:
         wrong()
@@ -317,8 +381,40 @@ for wrong in (
 
 def test_arguments_of_another_type_are_refused_in_words() -> None:
     done = subprocess.run([sys.executable, "-c", UNANNOTATED], capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == 10
-    assert "seed is [1 2]; it must be an integer" in done.stdout
+    assert len(done.stdout.splitlines()) == UNANNOTATED.count("lambda")
+    for line in (
+        "seed is [1 2]; it must be an integer",
+        "stop_ids: found str; expected token ids, such as 50256, or None.",
+        "stop_ids: found list; expected token ids",
+        "ids: found NoneType; expected a row of ids",
+        "stop: found int; expected a text, a list of texts, or None.",
+        "prompt: found shape (2, 2); expected one text",
+        "continuation: found shape (1, 2); expected one text",
+        "beta is x; it must be a finite number",
+        "cache: found int; make one with the model's new_cache.",
+        "hook: found int; expected a function",
+        "batch is 2.0; it must be an integer",
+    ):
+        assert line in done.stdout
+
+
+def test_stop_ids_may_be_one_several_or_none(model: GPT2) -> None:
+    def ids(stop_ids: Any) -> list[int]:
+        return list(generate(model, [1, 2, 3], max_new_tokens=9, stop_ids=stop_ids, **GREEDY))
+
+    all_of_them = ids(None)
+    assert all_of_them == ids(()) == ids([])
+    stop = all_of_them[4]
+    until_then = all_of_them[: all_of_them.index(stop) + 1]
+    assert ids(stop) == ids([stop]) == ids({stop}) == ids([306, stop]) == until_then != all_of_them
+    (row,) = generate_batch(model, [[1, 2, 3]], max_new_tokens=9, stop_ids=stop, **GREEDY)
+    assert row.ids == until_then
+
+
+def test_the_prompts_of_a_batch_may_come_from_a_generator(model: GPT2) -> None:
+    expected = [row.ids for row in generate_batch(model, PROMPTS, max_new_tokens=5, **GREEDY)]
+    rows = generate_batch(model, (prompt for prompt in PROMPTS), max_new_tokens=5, **GREEDY)
+    assert [row.ids for row in rows] == expected
 
 
 def test_a_batch_may_be_empty_or_ask_for_nothing(model: GPT2) -> None:
@@ -335,6 +431,36 @@ def test_beam_search_with_room_for_all_finds_the_likeliest_continuation() -> Non
     likeliest = max(continuations, key=lambda ids: continuation_logprob(model, [1, 2], list(ids)))
     found = beam_search(model, [1, 2], num_beams=25, max_new_tokens=3, stop_ids=())
     assert found == list(likeliest)
+
+
+@pytest.mark.parametrize("stop_ids", [[0, 1, 2], [4], [1, 2, 3, 4], range(5)])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_beam_search_with_room_for_all_finds_the_best_text_whatever_ends_it(
+    stop_ids: Sequence[int], length_penalty: float, seed: int
+) -> None:
+    model = random_gpt2(seed, vocab_size=5, tie_word_embeddings=False)
+    texts = [list(ids) for n in (1, 2, 3) for ids in itertools.product(range(5), repeat=n)]
+    texts = [ids for ids in texts if not {*ids[:-1]} & {*stop_ids} and (len(ids) == 3 or ids[-1] in stop_ids)]
+    best = max(texts, key=lambda ids: continuation_logprob(model, [1, 2], ids) / len(ids) ** length_penalty)
+    options = {"length_penalty": length_penalty, "stop_ids": stop_ids}
+    assert beam_search(model, [1, 2], num_beams=25, max_new_tokens=3, **options) == best
+
+
+def test_so_many_candidates_that_all_beams_go_on_beside_any_number_of_stop_ids() -> None:
+    """Of two beams, one goes on with the likeliest token and one with the least likely: three others end."""
+    logits = np.log(np.float32([0.1, 0.15, 0.2, 0.25, 0.3]))  # the last goes on, then three stop ids
+    batches: list[int] = []
+
+    class Steady(GPT2):
+        def __call__(self, ids: Any, **options: Any) -> np.ndarray:
+            batches.append(len(ids))
+            return np.broadcast_to(logits, (len(ids), 1, 5))
+
+    small = random_gpt2(vocab_size=5)
+    steady = Steady(small.config, small.parameters)
+    assert beam_search(steady, [1], num_beams=2, max_new_tokens=4, stop_ids=[1, 2, 3]) == [4, 4, 4, 4]
+    assert batches == [2] * 4
 
 
 def test_beam_search_finds_what_greedy_choice_misses(model: GPT2) -> None:
@@ -357,6 +483,9 @@ def test_beam_search_ends_with_the_context(model: GPT2) -> None:
 def test_impossible_beam_searches_are_refused(model: GPT2) -> None:
     with pytest.raises(InputError, match="num_beams is 0"):
         beam_search(model, [1], num_beams=0, max_new_tokens=1)
+    for penalty in (1000, -1000.0, 10**400, float("nan")):
+        with pytest.raises(InputError, match=r"length_penalty is .*; it must be from -10 to 10"):
+            beam_search(model, [1], num_beams=2, max_new_tokens=1, length_penalty=penalty)
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
         beam_search(model, [1] * 49, num_beams=1, max_new_tokens=1)
 
@@ -433,6 +562,7 @@ def test_no_token_is_computed_after_the_stop_string() -> None:
 
 def test_one_stop_string_may_be_given_as_such() -> None:
     assert text_of("One two", stop="wo")[1].text == "One t"
+    assert text_of("One two", stop=None)[1].text == "One two"
 
 
 def test_an_empty_stop_string_is_refused() -> None:
