@@ -45,7 +45,7 @@ PACKAGE = Path(__file__).resolve().parent
 # budget, over all contexts, keeps its part of the file near a megabyte; what does not fit is summed up.
 MOST_TOKENS, FEWEST_TOKENS, ATTENTION_BUDGET = 40, 10, 250_000
 WATCHED = 100  # of the likeliest tokens of each context, the logit lens keeps the path through the layers
-COLOURS = 6  # for followed words, before they repeat
+COLOURS = 6  # for followed words; from the seventh on the colours repeat with other lines and marks
 MOST_ROWS = 40  # of the first table; a button on the page doubles them
 
 
@@ -274,7 +274,7 @@ def render(data: dict[str, Any], prompt: str) -> str:
     parts = {
         # What could end or confuse a script element (`</script>`, `<!--`, `<script`) begins with `<`.
         "data": document.replace("<", "\\u003c"),
-        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or 'From nothing'} · minigpt"),
+        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or '<|endoftext|>'} · minigpt"),
         "policy": policy(style, script),
         "version": __version__,
         "style": style,

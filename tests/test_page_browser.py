@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from minigpt.checkpoint import Source
+from minigpt.inspection import trace
 from minigpt.model import GPT2, softmax
-from minigpt.page import write_page
+from minigpt.page import COLOURS, write_page
 from minigpt.sampling import Sampling, probabilities
 from minigpt.terminal import harmless
 from minigpt.tokenizer import Tokenizer
@@ -36,6 +38,7 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 SOURCE = Source("random", Path("nowhere"), "numbers drawn by chance")
 EVIL = "</script><img src=x onerror=document.title='pwned'><!--<script>\x1b[31m\u202e"
 LONG = "All work and no play makes Jack a dull boy, said the very old and very tired innkeeper. " * 8
+WORDS = [" you", " this", " it", " him", " her", " them", " us", " me"]
 RANGES = ("layer", "head", "temperature", "top-k", "top-p", "min-p")
 
 
@@ -48,15 +51,20 @@ def with_equal_words(model: GPT2, prompt: str) -> GPT2:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def model() -> GPT2:
+    return random_gpt2(vocab_size=50257, n_positions=256, n_layer=3)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> dict[str, Path]:
     folder, tokenizer = tmp_path_factory.mktemp("pages"), Tokenizer()
-    model = random_gpt2(vocab_size=50257, n_positions=256, n_layer=3)
     evil = Source(EVIL, Path("nowhere"), EVIL)
     likely = {"temperature": 0.25, "top_k": 400}
     pages: dict[str, dict[str, Any]] = {
         "love": {"prompt": "I love", "comparisons": ["I hate"], "candidates": [" you", " this", " it"]},
         "ties": {"model": with_equal_words(model, "I love"), "prompt": "I love", **likely},
         "evil": {"prompt": EVIL, "comparisons": [f"I hate {EVIL}"], "candidates": [EVIL], "source": evil},
+        "empty": {"prompt": "", "top_p": 0.001, "min_p": 0.0005, "candidates": WORDS},
         "long": {"prompt": LONG, "comparisons": ["I love", "I hate", LONG[:90]]},
     }
     defaults = {"model": model, "tokenizer": tokenizer, "source": SOURCE}
@@ -282,6 +290,39 @@ def test_reset_goes_back_to_the_start(show: Callable[..., Seen]) -> None:
     assert seen.page.locator("#temperature").input_value() == "0.25"
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{ temperature: NaN }", "temperature is NaN; it must be 0 or more"),
+        ("{ temperature: -1 }", "temperature is -1"),
+        ("{ temperature: Infinity }", "temperature is Infinity"),
+        ("{ temperature: '0.5' }", "temperature is 0.5"),
+        ("{ topK: 1.5 }", "topK is 1.5; it must be a whole number"),
+        ("{ topP: 0 }", "topP is 0; it must be above 0"),
+        ("{ minP: 2 }", "minP is 2; it must be between 0 and 1"),
+        ("{ topK: 3, minP: -1 }", "minP is -1"),
+        ("{ toString: 1 }", "no setting is called toString"),
+    ],
+)
+def test_settings_out_of_range_are_refused(show: Callable[..., Seen], change: str, message: str) -> None:
+    seen = show("love")
+    with pytest.raises(playwright.Error, match=f"RangeError: {message}"):
+        seen.page.evaluate(f"minigpt.set({change})")
+    assert seen.settings() == {"temperature": 1, "topK": 0, "topP": 1, "minP": 0}
+
+
+def test_small_settings_are_not_rounded_to_nothing(show: Callable[..., Seen]) -> None:
+    seen = show("empty")
+    assert [seen.page.locator(f"#{name}-value").text_content() for name in ("top-p", "min-p")] == [
+        "0.001",
+        "0.0005",
+    ]
+    for value, text in ((0.5, "0.50"), (0.995, "0.995"), (0.99999, "> 0.9999"), (1e-7, "1e−7"), (1, "off")):
+        seen.page.evaluate(f"minigpt.set({{ topP: {value} }})")
+        playwright.expect(seen.page.locator("#top-p-value")).to_have_text(text)
+        playwright.expect(seen.page.locator("#top-p")).to_have_attribute("aria-valuetext", text)
+
+
 # ------------------------------------------------------------------------------------ words and contexts
 
 
@@ -324,6 +365,44 @@ def test_context_can_be_changed(show: Callable[..., Seen]) -> None:
     seen.press("ArrowDown")
     assert seen.page.locator("#tokens .token").all_text_contents() == ["I", "␣hate"]
     assert "I hate" in seen.page.locator("#curve-caption").text_content()
+
+
+def test_empty_prompt_says_what_the_model_starts_from(show: Callable[..., Seen]) -> None:
+    seen = show("empty")
+    assert seen.page.locator(".opening .written").text_content() == "<|endoftext|>"
+    assert seen.page.title() == "<|endoftext|> · minigpt"
+    note = seen.page.locator("#tokens-note")
+    assert note.is_visible()
+    assert note.text_content() == (
+        "The prompt is empty: the model starts from <|endoftext|>, the sign between texts."
+    )
+    assert show("love").page.locator("#tokens-note").is_hidden()
+
+
+def test_no_two_followed_words_look_the_same(show: Callable[..., Seen]) -> None:
+    seen = show("empty")
+    assert seen.page.locator("#pins button").count() == len(WORDS) > COLOURS
+    lines = seen.page.evaluate("""() => [...document.querySelectorAll('#histogram .lead, #lens-chart .line')]
+        .map((line) => line.parentNode.parentNode.id + getComputedStyle(line).stroke
+            + getComputedStyle(line).strokeDasharray)""")
+    assert len(set(lines)) == len(lines) == 2 * len(WORDS)
+    dots = seen.page.evaluate("""() => [...document.querySelectorAll('#pins .dot')].map((dot) =>
+        getComputedStyle(dot).backgroundColor + getComputedStyle(dot).borderRadius)""")
+    assert len(set(dots)) == len(dots) == len(WORDS)
+    for chart in ("#histogram", "#curve"):
+        assert seen.page.locator(f"{chart} circle.point").count() == COLOURS
+        assert seen.page.locator(f"{chart} rect.point").count() == len(WORDS) - COLOURS
+
+
+def test_two_tokens_open_the_head_that_looks_most_at_the_first(
+    show: Callable[..., Seen], model: GPT2
+) -> None:
+    weights = trace(model, Tokenizer().encode("I love")).stack("h.*.attn.weights")[:, :, -1, 0]
+    layer, head = np.unravel_index(weights.argmax(), weights.shape)
+    assert (layer, head) != (0, 0)
+    seen = show("love")
+    assert seen.page.locator("#layer").input_value() == str(layer)
+    assert seen.page.locator("#head").input_value() == str(head)
 
 
 def test_long_context_says_what_is_left_out(show: Callable[..., Seen]) -> None:
@@ -488,6 +567,18 @@ def test_nothing_scrolls_sideways_on_a_phone(show: Callable[..., Seen], name: st
         .map((e) => e.outerHTML.slice(0, 80))""")
     assert wide == []
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_numbers_of_a_vector_are_whole_on_a_phone(show: Callable[..., Seen]) -> None:
+    seen = show("love", PHONE)
+    for row in seen.page.locator(".strip-numbers").all():
+        shown, beyond = row.evaluate("""e => {
+            const box = e.getBoundingClientRect(), numbers = [...e.querySelectorAll('span span')];
+            const seen = numbers.map((n) => n.getBoundingClientRect()).filter((n) => n.top < box.bottom - 1);
+            return [seen.length, seen.filter((n) => n.right > box.right + 0.5).length];
+        }""")
+        assert (3 <= shown < 6, beyond) == (True, 0)
+        assert re.fullmatch(r"(−?\d+\.\d{3} ){6}…", row.text_content())
 
 
 def test_motion_stops_for_those_who_ask(show: Callable[..., Seen]) -> None:

@@ -8,7 +8,7 @@ the page's Content-Security-Policy forbids style attributes.
 For a console, a notebook or a test, `window.minigpt` offers:
   contexts                 [{ prompt, tokens, logits: Float32Array }]
   settings                 { temperature, topK, topP, minP }, a copy
-  set({ temperature: 0.5 }) changes settings as the sliders do
+  set({ temperature: 0.5 }) changes settings as the sliders do; a RangeError if one is out of range
   probabilities(context=0) Float64Array by token id: after temperature, before any cut
   kept(context=0)          Float64Array by token id: after top-k, top-p and min-p, adding up to 1
 */
@@ -206,7 +206,11 @@ For a console, a notebook or a test, `window.minigpt` offers:
 
   /* ---------------------------------------------------------------------- following words by their colour */
 
-  const colour = (id) => `pin-${state.pins.indexOf(id) % 6}`;
+  // Six colours; the words after them have another line and mark, so that eighteen can be told apart.
+  function colour(id) {
+    const at = state.pins.indexOf(id);
+    return `pin-${at % 6} lap-${Math.floor(at / 6) % 3}`;
+  }
 
   function follow(id) {
     const at = state.pins.indexOf(id);
@@ -283,7 +287,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
 
   function title(context, length = 140) {
     const characters = [...context.prompt];
-    if (!characters.length) return "⟨start of text⟩";
+    if (!characters.length) return plain(context.tokens[0]); // what the model starts from
     if (characters.length <= length) return context.prompt;
     // Its end is what the model goes on from; it begins with a whole word if one is near.
     return (
@@ -340,8 +344,11 @@ For a console, a notebook or a test, `window.minigpt` offers:
   /* -------------------------------------------------------------------------- 1 tokens and 2 embeddings */
 
   function showTokens() {
-    const { tokens, first } = current();
+    const { prompt, tokens, first } = current();
     const list = make("div", { class: "tokens", role: "radiogroup", "aria-label": "Token to look at" });
+    if (!prompt)
+      $("tokens-note").textContent =
+        `The prompt is empty: the model starts from ${plain(tokens[0])}, the sign between texts.`;
     if (first) {
       $("tokens-note").textContent =
         `This context has ${number.format(tokens.length)} tokens. The views below show the last ${tokens.length - first}; the others stand before them in the box.`;
@@ -349,7 +356,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
         make("span", { class: "earlier" }, ...tokens.slice(0, first).flatMap((id) => [token(id), make("wbr")])),
       );
     }
-    $("tokens-note").hidden = !first;
+    $("tokens-note").hidden = prompt !== "" && !first;
     tokens.slice(first).forEach((id, i) => {
       const position = first + i;
       const radio = make("input", {
@@ -409,7 +416,10 @@ For a console, a notebook or a test, `window.minigpt` offers:
         "aria-label",
         `${width} numbers, the largest by size ${fixed(Math.max(...vector.map(Math.abs)))}`,
       );
-      strip.numbers.textContent = [...vector.slice(0, 6)].map((value) => fixed(value, 3)).join("   ") + "   …";
+      strip.numbers.replaceChildren(
+        make("span", {}, ...[...vector.slice(0, 6)].flatMap((value) => [make("span", {}, fixed(value, 3)), " "])),
+        "…",
+      );
       drawStrip(strip.canvas, vector, largest);
     }
   }
@@ -599,13 +609,15 @@ For a console, a notebook or a test, `window.minigpt` offers:
     frame.top = `${(100 * state.layer) / model.n_layer}%`;
   }
 
-  /* The head in which the last token looks most sharply at one that is neither itself nor the first. */
+  /* The head in which the last token looks most sharply at one that is neither itself nor the first, or,
+     of two tokens, at the first. */
   function sharpest() {
     const context = current();
     let best = -1;
     for (let layer = 0; layer < model.n_layer; layer++) {
       for (let head = 0; head < model.n_head; head++) {
-        const weight = Math.max(-1, ...rowOf(context, layer, head, context.size - 1).subarray(2, context.size));
+        const row = rowOf(context, layer, head, context.size - 1); // begins with the sum over earlier tokens
+        const weight = Math.max(...(context.size > 2 ? row.subarray(2, context.size) : row.subarray(1, 2)));
         if (weight > best) [best, state.layer, state.head] = [weight, layer, head];
       }
     }
@@ -687,6 +699,16 @@ For a console, a notebook or a test, `window.minigpt` offers:
   }
   const powerName = (exponent) =>
     ({ 0: "100%", "-1": "10%", "-2": "1%", "-3": "0.1%", "-4": "0.01%" })[exponent] ?? power(exponent);
+  /* A point of a followed word: a disc, a square or a diamond, as its colour is used for the first time or again. */
+  function mark(id, cx, cy, r, ...children) {
+    const look = colour(id);
+    const point = { class: `point ${look}` };
+    if (look.endsWith("lap-0")) return draw("circle", { ...point, cx, cy, r }, ...children);
+    const side = 1.75 * r;
+    const turn = look.endsWith("lap-2") && `rotate(45 ${cx} ${cy})`;
+    const place = { x: cx - side / 2, y: cy - side / 2, width: side, height: side, transform: turn };
+    return draw("rect", { ...point, ...place }, ...children);
+  }
   const path = (points) => "M" + points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
 
   /* Moves labels apart, downwards and then back up, so that none covers another. */
@@ -738,7 +760,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
     const labels = followed.map((id, i) => {
       const points = paths[i].map((exponent, layer) => [x(layer), y(exponent)]);
       svg.append(draw("path", { class: `line ${colour(id)}`, d: path(points) }));
-      for (const [cx, cy] of points) svg.append(draw("circle", { class: `point ${colour(id)}`, cx, cy, r: 2.5 }));
+      svg.append(...points.map(([cx, cy]) => mark(id, cx, cy, 2.5)));
       return { id, y: points[layers - 1][1] };
     });
     spread(labels, 17, top, bottom);
@@ -816,9 +838,11 @@ For a console, a notebook or a test, `window.minigpt` offers:
       );
       points.forEach(([cx, cy], i) =>
         svg.append(
-          draw(
-            "circle",
-            { class: `point ${colour(id)}`, cx, cy, r: 4.5 },
+          mark(
+            id,
+            cx,
+            cy,
+            4.5,
             draw("title", {}, `${plain(id)} after ${short(contexts[i])}: ${fixed(contexts[i].logits[id])}`),
           ),
         ),
@@ -1090,11 +1114,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
     for (const id of state.pins) {
       const [cx, cy] = [x(current().rank[id]), y(current().probabilities[id])];
       svg.append(
-        draw(
-          "circle",
-          { class: `point ${colour(id)}`, cx, cy, r: 5 },
-          draw("title", {}, `${plain(id)} ${percent(current().probabilities[id])}`),
-        ),
+        mark(id, cx, cy, 5, draw("title", {}, `${plain(id)} ${percent(current().probabilities[id])}`)),
       );
     }
     $("curve-caption").textContent =
@@ -1115,19 +1135,40 @@ For a console, a notebook or a test, `window.minigpt` offers:
     ]),
   ].sort((a, b) => a - b);
 
+  /* A share between 0 and 1, with as many digits as it takes. */
+  function shareText(p) {
+    if (p < 0.01) return minus(String(Number(p.toPrecision(2))));
+    const digits = [2, 3, 4].find((n) => Number(p.toFixed(n)) === p) ?? 4;
+    return p < 1 && Number(p.toFixed(digits)) === 1 ? "> 0.9999" : p.toFixed(digits);
+  }
+
   const SLIDERS = {
     temperature: {
       id: "temperature",
+      range: "0 or more",
+      valid: (t) => t >= 0,
       text: (t) => (t === 0 ? "0 · argmax" : t < 0.01 || t >= 1e4 ? t.toExponential(0) : t.toFixed(2)),
     },
     topK: {
       id: "top-k",
+      range: "a whole number, 0 or more",
+      valid: (k) => Number.isInteger(k) && k >= 0,
       text: (k) => (k === 0 || k >= size ? "off" : number.format(k)),
       toValue: (k) => (k === 0 || k >= size ? STOPS.length : STOPS.findIndex((stop) => stop >= k)),
       fromValue: (value) => STOPS[value] ?? 0,
     },
-    topP: { id: "top-p", text: (p) => (p === 1 ? "off" : p.toFixed(2)) },
-    minP: { id: "min-p", text: (p) => (p === 0 ? "off" : p.toFixed(2)) },
+    topP: {
+      id: "top-p",
+      range: "above 0, and at most 1",
+      valid: (p) => p > 0 && p <= 1,
+      text: (p) => (p === 1 ? "off" : shareText(p)),
+    },
+    minP: {
+      id: "min-p",
+      range: "between 0 and 1",
+      valid: (p) => p >= 0 && p <= 1,
+      text: (p) => (p === 0 ? "off" : shareText(p)),
+    },
   };
 
   function paintSlider(input) {
@@ -1161,10 +1202,12 @@ For a console, a notebook or a test, `window.minigpt` offers:
 
   let frame = 0;
   function set(changes) {
-    for (const name of Object.keys(changes)) {
-      if (!(name in SLIDERS)) throw new RangeError(`no setting is called ${name}`);
-      settings[name] = Number(changes[name]);
+    for (const [name, value] of Object.entries(changes)) {
+      if (!Object.hasOwn(SLIDERS, name)) throw new RangeError(`no setting is called ${name}`);
+      if (!Number.isFinite(value) || !SLIDERS[name].valid(value))
+        throw new RangeError(`${name} is ${value}; it must be ${SLIDERS[name].range}`);
     }
+    Object.assign(settings, changes);
     frame = frame || requestAnimationFrame(() => {
       frame = 0;
       showDistributions();
