@@ -9,6 +9,7 @@ begins anew what an earlier run left unfinished. It is plain HTTP; the Xet trans
 """
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -228,15 +229,32 @@ def _link(pointer: Path, blob: Path) -> None:
 def _explained(what: str, repository: str) -> Iterator[None]:
     """Turn whatever the Hub client raises into a `DownloadError` that says why, and what to do."""
     try:
-        yield
+        with _silent_client():
+            yield
     except MiniGPTError:
         raise
-    except (
-        Exception
-    ) as error:  # of the Hub client, of its HTTP library (which differs by version), of the disk
-        partial = any((repository_folder(repository) / "blobs").glob("*.incomplete"))
+    # Of the Hub client, of its HTTP library (which differs by version), of the disk.
+    except Exception as error:
+        partial = any(map(_size, (repository_folder(repository) / "blobs").glob("*.incomplete")))
         kept = " What has arrived is kept, the next attempt continues." if partial else ""
         raise DownloadError(f"{what}: {_reason(error)}{kept} {TINY_HINT}") from error
+
+
+@contextmanager
+def _silent_client() -> Iterator[None]:
+    """Keep what the Hub client logs of its attempts from standard error; the last one is the reason given."""
+
+    def drop(record: logging.LogRecord) -> bool:  # its own for each call: others may be under way
+        return record.levelno < logging.WARNING
+
+    loggers = [logging.getLogger(f"huggingface_hub.{name}") for name in ("file_download", "utils._http")]
+    for logger in loggers:
+        logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(drop)
 
 
 def _reason(error: Exception) -> str:

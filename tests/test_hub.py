@@ -4,15 +4,19 @@ import argparse
 import errno
 import hashlib
 import json
+import logging
 import os
+import queue
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +27,7 @@ from minigpt.checkpoint import find, load_model, named_parameters
 from minigpt.commands import download as download_command
 from minigpt.errors import CheckpointError, ConfigError, DownloadError, InputError
 from minigpt.model import GPT2
-from tests.hub_stub import COMMIT, Drop, Hang, HubStub, Redirect, Status, WrongBytes
+from tests.hub_stub import COMMIT, Drop, Hang, HubStub, Redirect, Stall, Status, WrongBytes
 from tests.synthetic import random_gpt2, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -247,6 +251,65 @@ def test_what_was_asked_for_by_name_fails_with_the_reason(
     assert name in str(caught.value)
 
 
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What the Hub client says on standard error."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.WARNING)
+    logging.getLogger("huggingface_hub").addHandler(listener)
+    yield said
+    logging.getLogger("huggingface_hub").removeHandler(listener)
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason"),
+    [
+        ([Status(401)] * 50, "answered HTTP 401; check HF_TOKEN"),
+        ([Status(403)] * 50, "answered HTTP 403; check HF_TOKEN"),
+        ([Status(404)] * 50, "answered HTTP 404; try later"),
+        ([Status(429)] * 50, "answered HTTP 429; wait a little"),
+        ([Status(500)] * 50, "answered HTTP 500; try later"),
+        ([Hang()] * 50, "failed"),
+        ([Stall(after=0)] * 50, "failed"),
+        ([Stall(after=50_500), *[Stall(after=0)] * 50], "failed.*the next attempt continues"),
+        ([Drop(after=50_500), *[Drop(after=0)] * 50], "failed.*the next attempt continues"),
+        ([Redirect()] * 1000, "(failed|answered HTTP 307)"),
+    ],
+    ids=["401", "403", "404", "429", "500", "no answer", "no body", "half a body", "cut", "redirect loop"],
+)
+def test_a_body_that_does_not_come_is_told_once(
+    stub: HubStub,
+    gpt2: hub.Official,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    logged: list[str],
+    faults: list[Any],
+    reason: str,
+) -> None:
+    """The Hub has said what the file is; then its content fails. The client's attempts are not told."""
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+    stub.faults[f"GET {WEIGHTS}"] = list(faults)
+    with pytest.raises(DownloadError, match=f"gpt2: .*{reason}.*--model tiny") as caught:
+        find("gpt2", notify=lambda line: None)
+    assert str(caught.value).isprintable()
+    assert ("is kept" in str(caught.value)) == ("continues" in reason)
+    assert not logged
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_client_is_silenced_for_a_download_only(
+    stub: HubStub, gpt2: hub.Official, logged: list[str]
+) -> None:
+    find("gpt2", notify=lambda line: None)
+    logging.getLogger("huggingface_hub.file_download").warning("heard")
+    assert logged == ["heard"]
+
+
 def test_a_refused_connection_fails_with_the_reason(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(DownloadError, match=r"gpt2-xl.*127\.0\.0\.1:1 failed.*--model tiny"):
@@ -428,6 +491,36 @@ def test_an_unreachable_endpoint_means_tiny(
 def test_a_server_that_is_not_the_hub_means_tiny(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{stub.endpoint}/login?to=")
     assert find(None, notify=lambda line: None).name == "tiny"
+
+
+@pytest.mark.parametrize("hangs", ["the Hub", "name resolution"])
+def test_the_decision_waits_for_less_than_3_seconds(
+    stub: HubStub, gpt2: hub.Official, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    """No clock is read here: what it may wait for, all together, is what it passes as deadlines."""
+    released, waited = threading.Event(), list[float | None]()
+
+    class Impatient(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            waited.append(timeout)
+            raise queue.Empty  # as if that time had passed
+
+    def no_wait(*_: Any, **__: Any) -> None:
+        raise AssertionError("waits elsewhere, too")
+
+    if hangs == "the Hub":
+        stub.faults[f"HEAD {WEIGHTS}"] = [Hang()] * 10
+    else:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(30) and [])
+    monkeypatch.setattr(queue, "SimpleQueue", Impatient)
+    monkeypatch.setattr(time, "sleep", no_wait)
+    monkeypatch.setattr(threading.Thread, "join", no_wait)
+    told: list[str] = []
+    assert find(None, notify=told.append).name == "tiny"
+    assert waited == [hub.PROBE_SECONDS]
+    assert hub.PROBE_SECONDS < 3
+    assert f"did not answer within {hub.PROBE_SECONDS} seconds" in told[0]
+    released.set()
 
 
 def test_name_resolution_that_hangs_does_not_hold_anything_up(
