@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -139,8 +140,14 @@ def measure_cold(folder: Path, environment: dict[str, str], rounds: int) -> dict
     }
 
 
+def megabytes(found: importlib.metadata.Distribution) -> float:
+    """What a distribution takes on disk, without the small model that ships with minigpt."""
+    paths = [Path(str(found.locate_file(file))) for file in found.files or ()]
+    return sum(p.stat().st_size for p in paths if p.is_file() and "weights" not in p.parts) / 1e6
+
+
 def installed_megabytes(distribution: str) -> dict[str, float]:
-    """Megabytes on disk of a distribution and everything it requires (no extras), by distribution."""
+    """Megabytes of an installed distribution and everything it requires (no extras), by distribution."""
     from packaging.requirements import Requirement
 
     sizes: dict[str, float] = {}
@@ -149,17 +156,25 @@ def installed_megabytes(distribution: str) -> dict[str, float]:
         name = waiting.pop().lower().replace("_", "-")
         if name in sizes:
             continue
-        try:
-            found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        paths = [Path(str(found.locate_file(file))) for file in found.files or ()]
-        sizes[name] = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
-        for text in found.requires or ():
-            requirement = Requirement(text)
+        found = importlib.metadata.distribution(name)
+        sizes[name] = megabytes(found)
+        for requirement in map(Requirement, found.requires or ()):
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 waiting.append(requirement.name)
     return sizes
+
+
+def installed_alone() -> dict[str, float]:
+    """The same of minigpt, installed as a user does, in an environment with nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = Path(folder, "Scripts" if os.name == "nt" else "bin", "python")
+        subprocess.run([python, "-m", "pip", "install", "-q", ROOT], check=True)
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        packages = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
+        found = list(importlib.metadata.distributions(path=[packages.strip()]))
+        sizes = {distribution.name: megabytes(distribution) for distribution in found}
+    return {name: size for name, size in sizes.items() if name not in ("pip", "setuptools")}
 
 
 def prepare(folder: Path | None, stack: ExitStack) -> Path:
@@ -229,7 +244,7 @@ def main() -> None:
         "threads": args.threads,
         "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
         "installed MB": {
-            "minigpt": installed_megabytes("minigpt-numpy"),
+            "minigpt": installed_alone(),
             "transformers + torch": installed_megabytes("transformers") | installed_megabytes("torch"),
         },
     }
