@@ -581,6 +581,15 @@ def test_numbers_of_a_vector_are_whole_on_a_phone(show: Callable[..., Seen]) -> 
         assert re.fullmatch(r"(−?\d+\.\d{3} ){6}…", row.text_content())
 
 
+def test_window_may_become_very_narrow(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    for width in (80, 20, 1280):
+        seen.page.set_viewport_size({"width": width, "height": 600})
+        seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert seen.page.locator(".heat tbody tr").count() == (2 if width == 1280 else 1)
+    assert seen.complaints == []
+
+
 def test_motion_stops_for_those_who_ask(show: Callable[..., Seen]) -> None:
     durations = [
         show("love", reduced_motion=motion).page.evaluate(

@@ -474,7 +474,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
     const width = $("map").clientWidth;
     const longest = Math.max(...context.tokens.slice(context.first).map((id) => plain(id).length));
     const label = Math.min(longest * 8 + 14, 110, width * 0.26);
-    const fits = Math.floor((width - label) / 15) - 1;
+    const fits = Math.max(1, Math.floor((width - label) / 15) - 1);
     const shown = Math.min(context.size, fits);
     const hidden = context.size - shown; // of the tokens in the file, those that this screen has no room for
     const before = context.first + hidden;
