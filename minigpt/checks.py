@@ -47,7 +47,7 @@ def checked_ids(
         raise ContextLengthError(
             f"ids: {before} tokens do not fit into the context of {config.n_positions}; shorten the text."
         )
-    if not isinstance(logits_to_keep, Integral) or logits_to_keep < 0:
+    if not isinstance(logits_to_keep, int | np.signedinteger) or logits_to_keep < 0:
         raise InputError(f"logits_to_keep is {logits_to_keep}; it must be an integer: 0 (all) or above.")
     return array
 

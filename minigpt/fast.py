@@ -21,7 +21,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int
 
-from .model import ACTIVATIONS, MLP, Cache, Config, Heads, LayerNorm, Linear, Parameters, gelu_new
+from .model import ACTIVATIONS, MLP, Cache, Config, Heads, Keys, LayerNorm, Linear, Parameters, gelu_new
 
 Rows = Float[np.ndarray, "rows n_embd"]
 
@@ -98,7 +98,7 @@ def split_qkv(qkv: Float[np.ndarray, "rows n_out"], shape: tuple[int, ...]) -> I
 
 
 def attend(
-    q: Heads, k: np.ndarray, v: np.ndarray, lengths: Int[np.ndarray, "*batch"], scale: float
+    q: Heads, k: Keys, v: Keys, lengths: Int[np.ndarray, "*batch"], scale: float
 ) -> Float[np.ndarray, "*batch tokens n_head head_dim"]:
     """Causal attention of new queries, of which row b begins at position `lengths[b]`."""
     *batch, n_head, tokens, head_dim = q.shape
@@ -116,7 +116,7 @@ def attend(
     return mixed
 
 
-def attend_block(q: Heads, k: np.ndarray, v: np.ndarray, scale: float, out: Heads) -> None:
+def attend_block(q: Heads, k: Keys, v: Keys, scale: float, out: Heads) -> None:
     """Fill `out` with the attention of some queries, the last of which sees every key."""
     tokens, n_keys = q.shape[-2], k.shape[-2]
     weights = q @ k.swapaxes(-1, -2)

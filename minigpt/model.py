@@ -29,6 +29,7 @@ Ids = Int[np.ndarray, "*batch tokens"]
 Residual = Float[np.ndarray, "*batch tokens n_embd"]
 Hidden = Float[np.ndarray, "*batch tokens mlp_width"]
 Heads = Float[np.ndarray, "*batch n_head tokens head_dim"]
+Keys = Float[np.ndarray, "*batch n_head n_keys head_dim"]  # or values: of all tokens so far
 Visible = Bool[np.ndarray, "*#batch 1 tokens n_keys"]
 Cache = Union["KVCache", None]
 
@@ -121,8 +122,8 @@ class KVCache:
         # The tokens of each row; after a call on right-padded prompts, set the true numbers.
         self.lengths: Int[np.ndarray, "*batch"] = np.zeros(batch, np.int64)
 
-    def extend(self, layer: int, k: Heads, v: Heads) -> tuple[np.ndarray, np.ndarray]:
-        """Write new tokens behind the old; return keys and values, (*batch, n_head, n_keys, head_dim)."""
+    def extend(self, layer: int, k: Heads, v: Heads) -> tuple[Keys, Keys]:
+        """Write the keys and values of new tokens behind the old; return those of all."""
         keys, values = self.keys[layer], self.values[layer]
         for row in np.ndindex(self.lengths.shape):
             new = slice(self.lengths[row], self.lengths[row] + k.shape[-2])
