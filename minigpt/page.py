@@ -4,6 +4,10 @@ The file holds what the model computed, from tokens to logits, as JSON with the 
 in it (`data/page/page.js`) draws that and computes softmax over the whole vocabulary as the sliders move.
 Everything comes from one forward pass per context, seen through the model's hooks.
 
+The charts are SVG written by that script rather than by Observable Plot and d3: no code is vendored, the text
+that a screen reader finds in them is the page's own, and the file stays small (1.25 MB for the model `tiny`,
+ten tokens and a comparison of ten; nine tenths of it are the vocabulary and the logits).
+
 A prompt or a token may look like markup. Inside the file every `<` of the data is written as an escape,
 the script makes text nodes of it and never HTML, and a Content-Security-Policy lets nothing run but this
 script, by its hash.

@@ -65,6 +65,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> dict[str, Pa
         "ties": {"model": with_equal_words(model, "I love"), "prompt": "I love", **likely},
         "evil": {"prompt": EVIL, "comparisons": [f"I hate {EVIL}"], "candidates": [EVIL], "source": evil},
         "empty": {"prompt": "", "top_p": 0.001, "min_p": 0.0005, "candidates": WORDS},
+        "alike": {"prompt": "The capital of France is", "comparisons": ["The capital of Peru is"]},
         "long": {"prompt": LONG, "comparisons": ["I love", "I hate", LONG[:90]]},
     }
     defaults = {"model": model, "tokenizer": tokenizer, "source": SOURCE}
@@ -357,6 +358,13 @@ def test_same_words_have_other_logits_in_another_context(show: Callable[..., See
     cells = seen.page.locator("#moves tbody tr").first.locator("td").all_text_contents()
     shown = [float(cell.split(" ")[0].replace("−", "-")) for cell in cells]
     assert shown == pytest.approx([first, second, second - first], abs=0.0051)
+
+
+def test_narrow_names_show_where_contexts_differ(show: Callable[..., Seen]) -> None:
+    for name, names in (("love", ["I love", "I hate"]), ("alike", ["…France is", "…Peru is"])):
+        seen = show(name)
+        for place in ("#contexts label span", "#moves thead th[translate=no]"):
+            assert seen.page.locator(place).all_text_contents() == names
 
 
 def test_context_can_be_changed(show: Callable[..., Seen]) -> None:

@@ -300,6 +300,24 @@ For a console, a notebook or a test, `window.minigpt` offers:
   }
   const short = (context) => title(context, 24).replace(/\n/g, "⏎");
 
+  // How many characters the contexts have in common before they differ.
+  const shared = Math.min(
+    ...contexts.slice(1).map(({ prompt }) => {
+      let n = 0;
+      while (n < prompt.length && prompt[n] === contexts[0].prompt[n]) n++;
+      return n;
+    }),
+  );
+
+  /* A context where there is room for a word or two: from the word on in which the contexts begin to differ. */
+  function brief(context) {
+    if (contexts.length < 2 || !context.prompt) return short(context);
+    const start = shared > 10 ? context.prompt.lastIndexOf(" ", shared - 1) + 1 : 0;
+    const characters = [...context.prompt.slice(start)];
+    const end = characters.length > 24 ? "…" : "";
+    return ((start ? "…" : "") + characters.slice(0, 24).join("") + end).replace(/\n/g, "⏎");
+  }
+
   const openings = contexts.map((context) => {
     const list = make("ol", { class: "likeliest" });
     const length = Math.min([...context.prompt].length, 141);
@@ -336,7 +354,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
         state.context = i;
         showContext();
       });
-      $("contexts").append(make("label", {}, radio, make("span", { translate: "no" }, short(context))));
+      $("contexts").append(make("label", {}, radio, make("span", { translate: "no" }, brief(context))));
     });
     $("contexts").hidden = false;
   }
@@ -699,7 +717,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
   }
   const powerName = (exponent) =>
     ({ 0: "100%", "-1": "10%", "-2": "1%", "-3": "0.1%", "-4": "0.01%" })[exponent] ?? power(exponent);
-  /* A point of a followed word: a disc, a square or a diamond, as its colour is used for the first time or again. */
+  /* A point of a followed word: a disc; a square or a diamond where its colour is used again. */
   function mark(id, cx, cy, r, ...children) {
     const look = colour(id);
     const point = { class: `point ${look}` };
@@ -739,7 +757,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
               .join(", ")
         : "Probability after each layer: no line is drawn.",
     );
-    const [left, right, top, bottom] = [62, width - 96, 14, height - 30];
+    const [left, right, top, bottom] = [62, width - 104, 14, height - 30];
     const paths = followed.map((id) =>
       range(layers).map((layer) => logprobs[layer * watched.size + watched.get(id)] / Math.LN10),
     );
@@ -764,8 +782,10 @@ For a console, a notebook or a test, `window.minigpt` offers:
       return { id, y: points[layers - 1][1] };
     });
     spread(labels, 17, top, bottom);
-    for (const { id, y: at } of labels)
-      svg.append(draw("text", { class: `name ${colour(id)}`, x: right + 12, y: at + 4 }, plain(id)));
+    for (const { id, y: at } of labels) {
+      svg.append(mark(id, right + 15, at, 3.5));
+      svg.append(draw("text", { class: `name ${colour(id)}`, x: right + 23, y: at + 4 }, plain(id)));
+    }
     $("lens-missing").replaceChildren(
       ...(missing.length
         ? [
@@ -877,7 +897,7 @@ For a console, a notebook or a test, `window.minigpt` offers:
       return;
     }
     const two = contexts.length === 2;
-    const heads = contexts.map((context) => make("th", { scope: "col", translate: "no" }, short(context)));
+    const heads = contexts.map((context) => make("th", { scope: "col", translate: "no" }, brief(context)));
     const rows = state.pins.map((id) => {
       const cells = contexts.map(({ logits, rank }) =>
         make("td", {}, fixed(logits[id]), " ", make("span", { class: "rank" }, `#${number.format(rank[id])}`)),
