@@ -346,6 +346,8 @@ from tests.synthetic import random_gpt2
 model, tokenizer = random_gpt2(), Tokenizer()
 wordy = random_gpt2(vocab_size=50257, n_embd=8, n_head=1, n_layer=1)
 for wrong in (
+    lambda: model([1, 2], logits_to_keep=1.0),
+    lambda: model([1, 2], logits_to_keep=np.uint8(1)),  # its negative is 255
     lambda: generate(model, [1], max_new_tokens=2.5),
     lambda: generate(model, [1], max_new_tokens=2, top_k=2.5),
     lambda: generate(model, [1], max_new_tokens=2, temperature="hot"),
@@ -383,6 +385,8 @@ def test_arguments_of_another_type_are_refused_in_words() -> None:
     done = subprocess.run([sys.executable, "-c", UNANNOTATED], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == UNANNOTATED.count("lambda")
     for line in (
+        "logits_to_keep is 1.0; it must be an integer",
+        "logits_to_keep is 1; it must be an integer",
         "seed is [1 2]; it must be an integer",
         "stop_ids: found str; expected token ids, such as 50256, or None.",
         "stop_ids: found list; expected token ids",

@@ -219,10 +219,9 @@ def test_more_logits_to_keep_than_tokens_are_all(hook: Any, model: GPT2) -> None
     assert model([7], cache=cache, hook=hook, logits_to_keep=2).shape == (1, 307)
 
 
-@pytest.mark.parametrize("wrong", [-1, 1.0, "1", np.uint8(1)])  # the negative of an unsigned 1 is 255
-def test_logits_to_keep_that_are_no_number_of_tokens(wrong: Any, model: GPT2) -> None:
-    with pytest.raises(InputError, match=f"logits_to_keep is {wrong}; it must be an integer: 0"):
-        model(IDS, logits_to_keep=wrong)
+def test_fewer_logits_to_keep_than_none(model: GPT2) -> None:
+    with pytest.raises(InputError, match="logits_to_keep is -1; it must be an integer: 0"):
+        model(IDS, logits_to_keep=-1)
 
 
 # ------------------------------------------------------------------------------- config, shapes and dtypes
