@@ -120,8 +120,8 @@ def print_rows(
 ) -> None:
     """Print a table, or, in a terminal that is too narrow for it, each row on lines of its own.
 
-    There a row's first cell stands above the others, and these have their headers before them, so that no
-    number is left out. The column that `wraps` names takes what the others leave, and as many lines.
+    There the first cell stands above the others, and these have their headers before them: no number is left
+    out. The column that `wraps` names takes what the others leave and needs no header there.
     """
     from rich.cells import cell_len
 
@@ -138,13 +138,13 @@ def print_rows(
         return
     for first, *cells in rows:
         out.print(first.strip())
-        items = [f"{h} {cell}".strip() for h, cell in zip(headers[1:], cells, strict=True) if cell]
-        for line in indented(items, out.width):
-            out.print(line)
+        named = zip(headers[1:], cells, strict=True)
+        items = [cell if header in ("", wraps) else f"{header} {cell}" for header, cell in named if cell]
+        out.print(*indented(items, out.width), sep="\n")
 
 
 def indented(items: Sequence[str], width: int) -> "list[rich.padding.Padding]":
-    """Indented lines of short texts, as many to a line as fit; one that is longer than a line is wrapped."""
+    """Short texts on indented lines, as many to a line as fit; what is longer than a line is wrapped."""
     from rich.cells import cell_len
     from rich.padding import Padding
 

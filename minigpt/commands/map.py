@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ..terminal import console
+from ..terminal import console, indented
 from . import print_json
 
 if TYPE_CHECKING:
@@ -34,15 +34,21 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(found: Sequence["minigpt.inspection.map.Stage"]) -> None:
-    """Two lines per stage: hook, line and term; below, the checkpoint's and the reference's names."""
-    out = console()
-    out.print(
-        "hook                   line of model.py   the paper's term", style="bold", no_wrap=True, crop=True
-    )
-    out.print(
-        "  parameters in the checkpoint · module in transformers, (inside which)\n", style="dim"
-    )
-    for stage in found:
-        out.print(f"{stage.hook:<23} {stage.where:<16} {stage.term}", no_wrap=True, overflow="ellipsis")
-        names = ", ".join(stage.checkpoint)
-        out.print(f"  {names or 'no parameters'} · {stage.transformers}", style="dim")
+    """For each stage hook, line and term; below, the checkpoint's and the reference's names."""
+    out, headers = console(), ("hook", "line", "the paper's term")
+    stages = [(stage.hook, stage.where, stage.term) for stage in found]
+    hook, line, term = (max(map(len, column)) for column in zip(headers, *stages, strict=True))
+    fits = hook + line + term + 4 <= out.width
+
+    def show_stage(name: str, where: str, words: str, names: str, style: str) -> None:
+        if fits:
+            out.print(f"{name:<{hook}}  {where:<{line}}  {words}", style=style)
+        else:
+            out.print(name, *indented([f"{where}  {words}"], out.width), sep="\n", style=style)
+        out.print(*indented([names], out.width), style="dim")
+
+    show_stage(*headers, "parameters in the checkpoint · module in transformers, (inside which)", "bold")
+    out.print()
+    for stage, cells in zip(found, stages, strict=True):
+        names = ", ".join(stage.checkpoint) or "no parameters"
+        show_stage(*cells, f"{names} · {stage.transformers}", "")

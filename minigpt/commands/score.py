@@ -182,9 +182,9 @@ def surprises(width: int, rows: list[Surprise]) -> "RenderableType":
         token = visible(row.text)
         before = last_columns(re.sub(r"\s+", " ", harmless(row.context)), text_width - cell_len(token))
         text = Text.assemble((before, "dim"), (token, "bold"))
-        cells = {name: column[index] for name, column in columns.items()}
-        result.add_row(text, *cells.values())
-        below += [text, *indented([" ".join(cell) for cell in cells.items()], width)]
+        position, chance, expected = (column[index] for column in columns.values())
+        result.add_row(text, position, chance, expected)
+        below += [text, *indented([f"position {position}", chance, f"expected {expected}"], width)]
     return Group(*below) if room < NARROWEST else result
 
 
