@@ -1,7 +1,9 @@
 """What the commands that look inside share: the prompt, the interventions, and tokens as labels."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError, NumericsError
 from ..notices import notice
@@ -16,10 +18,16 @@ if TYPE_CHECKING:
     import minigpt.model
     import minigpt.tokenizer
 
+Found = TypeVar("Found")
+WEIGHTS_AT_FAULT = (
+    "the model's numbers are not all finite; its weights are broken or too large: download or convert them "
+    "again, or try another --model."
+)
 
-def add_prompt_arguments(parser: argparse.ArgumentParser, example: str, default: str | None = None) -> None:
-    """PROMPT, which may be left out if it has a default, the model's options, and an example in the help."""
-    parser.epilog = f"example: {example}"
+
+def add_prompt_arguments(parser: argparse.ArgumentParser, *examples: str, default: str | None = None) -> None:
+    """PROMPT, which may be left out if it has a default, the model's options, and examples in the help."""
+    parser.epilog = "\n".join(f"example: {example}" for example in examples)
     parser.add_argument(
         "prompt",
         metavar="PROMPT",
@@ -82,7 +90,10 @@ def check_position(position: int | None, n_tokens: int) -> None:
 
 
 def intervention(
-    args: argparse.Namespace, model: "minigpt.model.GPT2", tokenizer: "minigpt.tokenizer.Tokenizer"
+    args: argparse.Namespace,
+    model: "minigpt.model.GPT2",
+    tokenizer: "minigpt.tokenizer.Tokenizer",
+    n_tokens: int,
 ) -> tuple["minigpt.hooks.Hook | None", list[str]]:
     """The hook that `--ablate` and `--patch` ask for, and what it does, in words."""
     from ..inspection import ablate, chain, patch, trace
@@ -92,31 +103,77 @@ def intervention(
     hooks = [ablate(model, name, head=head) for name, head in map(_target, args.ablate)]
     done = [f"{target} set to zero" for target in args.ablate]
     if args.patch:
-        source = trace(
-            model, tokenizer.encode(args.patch_from), names=()
-        )  # each is computed when it is taken
+        source = trace(model, donor_ids(args, model, tokenizer, n_tokens), names=())  # computed when taken
         hooks += [patch(model, name, source, head=head) for name, head in map(_target, args.patch)]
-        done += [f'{target} taken from "{harmless(args.patch_from)}"' for target in args.patch]
+        donor = (
+            f'"{harmless(args.patch_from)}"'
+            if args.patch_from
+            else tokenizer.token_text(tokenizer.end_of_text)
+        )
+        done += [f"{target} taken from {donor}" for target in args.patch]
     return (chain(*hooks) if hooks else None), done
+
+
+def donor_ids(
+    args: argparse.Namespace,
+    model: "minigpt.model.GPT2",
+    tokenizer: "minigpt.tokenizer.Tokenizer",
+    n_tokens: int,
+) -> list[int]:
+    """The ids of the prompt of `--patch-from`; an empty one is <|endoftext|>, as it is for PROMPT."""
+    from .. import document
+
+    if not args.patch_from:
+        notice("--patch-from is empty: its forward pass starts from <|endoftext|>, the sign between texts.")
+    ids = document.prompt_ids(model, tokenizer, args.patch_from)
+    if len(ids) != n_tokens:
+        raise InputError(
+            f"--patch-from: its number of tokens is {len(ids)}, and that of PROMPT {n_tokens}; "
+            "give prompts of equally many tokens."
+        )
+    return ids
 
 
 def _target(target: str) -> tuple[str, int | None]:
     """The name and the head in "h.0.attn.v:3"."""
     name, colon, head = target.partition(":")
-    if colon and not (head.isascii() and head.isdecimal()):
-        raise InputError(f"{target}: the head after the colon must be a number, as in h.0.attn.v:3.")
+    if colon and not (head.isascii() and head.isdecimal() and len(head) < 10):
+        shown = target if len(target) < 80 else f"{target[:79]}…"
+        raise InputError(f"{shown}: the head after the colon must be a number, as in h.0.attn.v:3.")
     return name, int(head) if colon else None
 
 
-def check_finite(numbers: "numpy.typing.ArrayLike", changes: list[str]) -> None:
-    """Raise an error if weights near the limit of float32, or a change, left numbers that nobody can show."""
+def look(
+    found: Callable[["minigpt.hooks.Hook | None"], Found],
+    hook: "minigpt.hooks.Hook | None",
+    changes: list[str],
+) -> Found:
+    """What `found` returns for a forward pass that the hook changes.
+
+    `found` raises `NumericsError` for numbers that are not finite, which nobody could show. Only then, the
+    pass without the changes is run and tells what is at fault: they are, or the weights.
+    """
+    for each in [hook] if hook is None else [hook, None]:
+        with suppress(NumericsError):
+            result = found(each)
+            if each is hook:
+                return result
+            raise not_finite(changes, "change another array")
+    raise NumericsError(WEIGHTS_AT_FAULT)
+
+
+def check_finite(numbers: "numpy.typing.ArrayLike") -> None:
+    """Raise `NumericsError` for numbers that are not finite, of weights near the limit of float32."""
     import numpy as np
 
-    if np.isfinite(numbers).all():
-        return
-    if changes:
-        raise InputError(f"{changes[0]}: what follows from it is not finite.")
-    raise NumericsError("the model's numbers are not all finite; its weights are broken or too large.")
+    if not np.isfinite(numbers).all():
+        raise NumericsError(WEIGHTS_AT_FAULT)
+
+
+def not_finite(changes: list[str], instead: str) -> InputError:
+    """The error for changes that leave a good model without numbers."""
+    what = "it" if len(changes) == 1 else "them"
+    return InputError(f"{', '.join(changes)}: what follows from {what} is not finite; {instead}.")
 
 
 def labels(tokenizer: "minigpt.tokenizer.Tokenizer", ids: list[int]) -> list[str]:

@@ -14,6 +14,7 @@ from ._looking import (
     check_position,
     intervention,
     labels,
+    look,
     pad,
     prompt_ids,
 )
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import rich.console
     import rich.text
 
+    import minigpt.hooks
+
 HELP = "who looks at whom: attention weights, per layer and head"
 # A digit is a weight in tenths, so that no colour is needed to read it; nothing at all is masked.
 DIGITS = ".123456789#"
@@ -31,7 +34,11 @@ LEGEND = "a digit is a weight in tenths, . less than 0.05, # more than 0.95; bla
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The prompt and what to show of it."""
-    add_prompt_arguments(parser, 'minigpt attention "The cat sat because it was tired" --layer 5 --head 1')
+    add_prompt_arguments(
+        parser,
+        'minigpt attention "The cat sat because it was tired" --layer 5 --head 1',
+        'minigpt attention "I love" --patch h.0.mlp.out --patch-from "I hate"',
+    )
     parser.add_argument("--layer", type=int, metavar="L", help="show every token's weights in this layer")
     parser.add_argument("--head", type=int, metavar="H", help="of that layer, only this head")
     parser.add_argument(
@@ -47,9 +54,14 @@ def run(args: argparse.Namespace) -> None:
 
     ids = prompt_ids(args, model, tokenizer)
     check_ranges(args, model.config.n_layer, model.config.n_head, len(ids))
-    hook, changes = intervention(args, model, tokenizer)
-    weights = attention_weights(model, ids, hook=hook)
-    check_finite(weights, changes)
+    hook, changes = intervention(args, model, tokenizer, len(ids))
+
+    def found(hook: "minigpt.hooks.Hook | None") -> "numpy.ndarray":
+        weights = attention_weights(model, ids, hook=hook)
+        check_finite(weights)
+        return weights
+
+    weights = look(found, hook, changes)
     tokens = labels(tokenizer, ids)
     if args.json:
         print_json(about(source, model, tokenizer, ids) | as_document(args, weights, changes))

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..terminal import console, table, visible
+from ..terminal import console, print_rows, visible
 from . import open_model, print_json, text
 from ._looking import (
     about,
@@ -13,12 +13,14 @@ from ._looking import (
     check_finite,
     intervention,
     labels,
+    look,
     prompt_ids,
 )
 
 if TYPE_CHECKING:
     import rich.console
 
+    import minigpt.hooks
     import minigpt.inspection
     import minigpt.tokenizer
 
@@ -28,7 +30,11 @@ N_LARGEST = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The prompt, and whose logit."""
-    add_prompt_arguments(parser, 'minigpt attribution "I love" --token " you" --against " it"')
+    add_prompt_arguments(
+        parser,
+        'minigpt attribution "I love" --token " you" --against " it"',
+        'minigpt attribution "I love" --token " you" --ablate h.0.attn.v:3',
+    )
     parser.add_argument("--token", type=text, metavar="TEXT", help="whose logit (the likeliest token's)")
     parser.add_argument(
         "--against", type=text, metavar="TEXT", help="minus whose logit, to see what decides between them"
@@ -44,9 +50,14 @@ def run(args: argparse.Namespace) -> None:
 
     ids = prompt_ids(args, model, tokenizer)
     token, against = (one_token(tokenizer, name, getattr(args, name)) for name in ("token", "against"))
-    hook, changes = intervention(args, model, tokenizer)
-    found = attribute(model, ids, token, against=against, position=args.position, hook=hook)
-    check_finite([found.logit, found.total], changes)
+    hook, changes = intervention(args, model, tokenizer, len(ids))
+
+    def parts(hook: "minigpt.hooks.Hook | None") -> "minigpt.inspection.Attribution":
+        found = attribute(model, ids, token, against=against, position=args.position, hook=hook)
+        check_finite([found.logit, found.total])
+        return found
+
+    found = look(parts, hook, changes)
     if args.json:
         print_json(about(source, model, tokenizer, ids) | as_document(tokenizer, found, changes))
         return
@@ -93,14 +104,20 @@ def show(
     if found.against is not None:
         whose += f" minus that of {labels(tokenizer, [found.against])[0]}"
     out.print(f"What adds up to {whose} after token {found.position} ({tokens[found.position]}):\n")
-    out.print(sum_table(found))
-    equal = abs(found.total - found.logit) <= 1e-4 * max(1.0, abs(found.logit))
+    headers = ("", "heads", "bias", "MLP", "so far", "most for and most against")
+    tolerance = 1e-4 * max(1.0, abs(found.logit))  # for the rounding of float32
+    parts = found.parts
+    rest = parts.pop("hook", 0.0)
+    if abs(rest) > tolerance:  # else all of what was changed is in the parts
+        parts["the change"] = rest
+    print_rows(out, headers, sum_rows(found, parts.get("the change")), right=headers[1:5], wraps=headers[-1])
+    total = sum(parts.values())
     what = "logit" if found.against is None else "difference"
     out.print(
-        f"\nThe parts add up to {found.total:.6f}; the model's own {what} is {found.logit:.6f}"
-        f"{'' if equal else ': NOT EQUAL'}."
+        f"\nThe parts add up to {total:.6f}; the model's own {what} is {found.logit:.6f}"
+        f"{'' if abs(total - found.logit) <= tolerance else ': NOT EQUAL'}."
     )
-    largest = sorted(found.parts.items(), key=lambda part: -abs(part[1]))[:N_LARGEST]
+    largest = sorted(parts.items(), key=lambda part: -abs(part[1]))[:N_LARGEST]
     out.print("\nLargest shares: " + ", ".join(f"{name} {share:+.2f}" for name, share in largest))
     out.print(
         "The final layer norm's scale is taken as it was. A head counts with its value bias and an MLP with "
@@ -111,21 +128,21 @@ def show(
         out.print(f"changed: {change}", soft_wrap=True)
 
 
-def sum_table(found: "minigpt.inspection.Attribution") -> object:
-    """A row per layer, with the running total."""
+def sum_rows(found: "minigpt.inspection.Attribution", change: float | None) -> list[tuple[str, ...]]:
+    """A row per layer, with the running total; and what a change added that none of the parts holds."""
     heads = [f"{int(h.argmax())}: {h.max():+.2f}, {int(h.argmin())}: {h.min():+.2f}" for h in found.heads]
-    names = ("heads", "bias", "MLP", "so far")
-    result = table("", *names, "most for and most against", right=names)
     total = float(found.embedding.sum())
     token, position = found.embedding
-    result.add_row("embedding", "", "", "", f"{total:.2f}", f"token {token:+.2f}, position {position:+.2f}")
+    rows: list[tuple[str, ...]] = [
+        ("embedding", "", "", "", f"{total:.2f}", f"token {token:+.2f}, position {position:+.2f}")
+    ]
     for layer, head in enumerate(found.heads):
         shares = (float(head.sum()), float(found.attention_bias[layer]), float(found.mlps[layer]))
         total += sum(shares)
         cells = [f"{share:+.2f}" for share in shares]
-        result.add_row(f"layer {layer}", *cells, f"{total:.2f}", f"head {heads[layer]}")
+        rows.append((f"layer {layer}", *cells, f"{total:.2f}", f"head {heads[layer]}"))
     total += found.final_bias
-    result.add_row("final layer norm", "", f"{found.final_bias:+.2f}", "", f"{total:.2f}")
-    if found.hook:
-        result.add_row("what was changed", "", "", "", f"{total + found.hook:.2f}", f"{found.hook:+.2f}")
-    return result
+    rows.append(("final layer norm", "", f"{found.final_bias:+.2f}", "", f"{total:.2f}", ""))
+    if change is not None:
+        rows.append(("the change", "", "", "", f"{total + change:.2f}", f"{change:+.2f} that is in no part"))
+    return rows

@@ -2,13 +2,14 @@
 
 import argparse
 import difflib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..terminal import console, cut, harmless, table
+from ..terminal import console, cut, harmless, print_rows
 from . import open_model, print_json
-from ._looking import about, add_prompt_arguments, check_finite, labels, prompt_ids
+from ._looking import about, add_prompt_arguments, check_finite, labels, not_finite, prompt_ids
 
 if TYPE_CHECKING:
     import numpy
@@ -93,13 +94,14 @@ def effects_of(
     import numpy as np
 
     right = model(ids)
-    check_finite(right, [])
+    check_finite(right)
     text = tokenizer.decode(greedy(model, ids, n_new, None))
     likeliest, effects = int(right[-1].argmax()), []
     for mistake in mistakes:
         wrong_model, hook = mistake.apply(model)
         wrong = wrong_model(ids, hook=hook)
-        check_finite(wrong, [mistake.name])
+        if not np.isfinite(wrong).all():
+            raise not_finite([mistake.name], "make another mistake with these weights")
         rank = 1 + int((wrong[-1] > wrong[-1][likeliest]).sum())
         largest_change = float(np.abs(wrong - right).max())
         wrong_text = tokenizer.decode(greedy(wrong_model, ids, n_new, hook))
@@ -154,11 +156,8 @@ def show_list(args: argparse.Namespace) -> None:
     if args.json:
         print_json([{"name": m.name, "does": m.does, "because": m.because} for m in MISTAKES.values()])
         return
-    result = table("mistake", "what is done")
-    result.columns[1].no_wrap = False
-    for mistake in MISTAKES.values():
-        result.add_row(mistake.name, mistake.does)
-    console().print(result)
+    rows = [(mistake.name, mistake.does) for mistake in MISTAKES.values()]
+    print_rows(console(), ("mistake", "what is done"), rows, wraps="what is done")
 
 
 def show_all(
@@ -175,14 +174,16 @@ def show_all(
         f'"{harmless(one_line(first.text))}". For each mistake: the largest change of any logit, the rank of '
         f"{top}, and the greedy text.\n"
     )
-    result = table("mistake", "change", "rank", "greedy text", right=("change", "rank"))
+    rows = []
     for effect in effects:
         text = (
             "the same" if effect.wrong_text == effect.text else harmless(one_line(effect.wrong_text)).strip()
         )
         cells = (effect.mistake.name, f"{effect.largest_change:.2g}", str(effect.rank))
-        result.add_row(*cells, cut(text, max(10, out.width - 44)))
-    out.print(result)
+        rows.append((*cells, text if out.width < 64 else cut(text, out.width - 44)))
+    print_rows(
+        out, ("mistake", "change", "rank", "greedy text"), rows, right=("change", "rank"), wraps="greedy text"
+    )
 
 
 def show_one(
@@ -199,15 +200,31 @@ def show_one(
         f'After "{prompt}" the largest change of a logit is {effect.largest_change:.2g}; the logits of the '
         f"last token span {span:.1f}. The likeliest token, {top}, {verb} number {effect.rank}.\n"
     )
-    result = table("", "right", "logit", "%", "", "wrong", "logit", "%", right=("logit", "%"))
-    sides = (top_tokens(logits, tokenizer, 5) for logits in (effect.logits, effect.wrong_logits))
-    for rank, (right, wrong) in enumerate(zip(*sides, strict=True), start=1):
-        result.add_row(str(rank), *cells(right, tokenizer), "", *cells(wrong, tokenizer))
-    out.print(result)
+    sides = [
+        [cells(token, tokenizer) for token in top_tokens(logits, tokenizer, 5)]
+        for logits in (effect.logits, effect.wrong_logits)
+    ]
+    show_sides(out, *sides)
     if effect.text or effect.wrong_text:
         out.print(f"\nright: {prompt}{harmless(one_line(effect.text))}", soft_wrap=False)
         out.print(f"wrong: {prompt}{harmless(one_line(effect.wrong_text))}", soft_wrap=False)
     out.print(f"\nMade by {MADE_IN[mistake.changes]} (minigpt/inspection/gallery.py).", style="dim")
+
+
+def show_sides(
+    out: "rich.console.Console", right: Sequence[tuple[str, ...]], wrong: Sequence[tuple[str, ...]]
+) -> None:
+    """The likeliest tokens of the right and of the wrong model, side by side if there is room for both."""
+    from rich.cells import cell_len
+
+    both = [(*r, "", *w) for r, w in zip(right, wrong, strict=True)]
+    headers = ("right", "logit", "%", "", "wrong", "logit", "%")
+    if sum(max(map(cell_len, column)) + 2 for column in zip(headers, *both, strict=True)) < out.width:
+        rows = [(str(rank), *row) for rank, row in enumerate(both, start=1)]
+        print_rows(out, ("", *headers), rows, right=("logit", "%"))
+        return
+    print_rows(out, headers[:3], right, right=("logit", "%"))
+    print_rows(out, headers[4:], wrong, right=("logit", "%"))
 
 
 def cells(token: dict[str, object], tokenizer: "minigpt.tokenizer.Tokenizer") -> tuple[str, str, str]:

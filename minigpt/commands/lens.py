@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from ..terminal import console, cut
+from ..terminal import console, cut, print_rows
 from . import open_model, print_json
 from ._looking import (
     about,
@@ -12,6 +12,7 @@ from ._looking import (
     check_position,
     intervention,
     labels,
+    look,
     pad,
     prompt_ids,
 )
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import minigpt.tokenizer
 
 HELP = "the logit lens: what each layer would predict if it were the last"
+NARROWEST_CELL = 12  # columns for a token and its per cent
+LONGEST_TOKEN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
     ids = prompt_ids(args, model, tokenizer)
     check_position(args.position, len(ids))
-    hook, changes = intervention(args, model, tokenizer)
-    found = logit_lens(model, ids, top=args.top, hook=hook)
+    hook, changes = intervention(args, model, tokenizer, len(ids))
+    found = look(lambda hook: logit_lens(model, ids, top=args.top, hook=hook), hook, changes)
     if args.json:
         positions = list(range(len(ids))) if args.position is None else [args.position % len(ids)]
         print_json(about(source, model, tokenizer, ids) | as_document(tokenizer, found, positions, changes))
@@ -89,7 +92,11 @@ def all_positions(
     """A row per depth and a column per token: the likeliest next token, and its probability in per cent."""
     names = [depth(name) for name in found.names]
     first = max(map(len, names)) + 2
-    n_shown = min(len(tokens), max(1, (out.width - first) // 12))
+    n_shown = min(len(tokens), (out.width - first) // NARROWEST_CELL)
+    if n_shown < 1:
+        one_position(out, found, tokenizer, tokens, len(tokens) - 1, top=1)
+        out.print("--position N shows another token, and more of what is likely there.", style="dim")
+        return
     width = min((out.width - first) // n_shown, 20)
     shown = range(len(tokens) - n_shown, len(tokens))
     out.print(
@@ -117,21 +124,21 @@ def one_position(
     tokenizer: "minigpt.tokenizer.Tokenizer",
     tokens: list[str],
     position: int,
+    top: int | None = None,
 ) -> None:
     """A row per depth and a column per rank, at one position."""
-    names = [depth(name) for name in found.names]
-    first, width = max(map(len, names)) + 2, 13
-    n_shown = min(found.ids.shape[-1], max(1, (out.width - first) // width))
     out.print(
-        f"After token {position} ({tokens[position]}): the likeliest next tokens, with per cent, by depth:\n"
+        f"The likeliest next tokens after token {position} ({tokens[position]}), if the model ended at each "
+        "depth:\n"
     )
-    ranks = "".join(pad(f"{rank + 1}", width) for rank in range(n_shown))
-    out.print(pad("", first) + ranks, style="dim", no_wrap=True, crop=True)
-    for d, name in enumerate(names):
-        texts = labels(tokenizer, found.ids[d, position, :n_shown].tolist())
-        chances = 100 * found.probabilities[d, position, :n_shown]
-        cells = (pad(f"{cut(t, width - 6)} {c:.0f}", width) for t, c in zip(texts, chances, strict=True))
-        out.print((pad(name, first) + "".join(cells)).rstrip(), no_wrap=True, crop=True)
+    rows = []
+    for d, name in enumerate(found.names):
+        texts = labels(tokenizer, found.ids[d, position, :top].tolist())
+        chances = 100 * found.probabilities[d, position, :top]
+        cells = (f"{cut(t, LONGEST_TOKEN)} {c:.0f}%" for t, c in zip(texts, chances, strict=True))
+        rows.append((depth(name), *cells))
+    ranks = map(str, range(1, len(rows[0])))
+    print_rows(out, ("", *ranks) if top != 1 else ("", ""), rows)
     out.print("\nThe last line is the model's own prediction.", style="dim")
 
 

@@ -1,6 +1,7 @@
 """The commands that look inside, as they are typed."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from minigpt.cli import main
 from minigpt.commands import verify
 from minigpt.inspection import (
     MISTAKES,
+    Fact,
+    FactResult,
     Mistake,
     ablate,
     attention_weights,
@@ -20,9 +23,13 @@ from minigpt.inspection import (
     patch,
     trace,
 )
+from minigpt.inspection.ledger import Reference, Row
 from minigpt.model import GPT2
+from minigpt.terminal import console
 from minigpt.tokenizer import Tokenizer
 from scripts.make_checkpoint import random_tensors, write_checkpoint
+from tests.inspection.conftest import FULL_VOCABULARY
+from tests.synthetic import random_gpt2, save_checkpoint
 
 IDS = [40, 1842]
 
@@ -103,11 +110,28 @@ def test_attention_shows_the_weights(typed: Any, speaking: GPT2) -> None:
     assert f"{key}:{min(99, round(100 * weights[0, 1, 1, key]))}" in out
 
 
-def test_a_long_text_shows_the_first_and_the_last_tokens(typed: Any) -> None:
-    _, out, _ = typed("attention", "word " * 47, "--layer", "0", "--head", "0")
-    assert "Shown: token 0 and tokens" not in out
-    columns = [len(line) for line in out.splitlines()]
-    assert max(columns) <= 80
+@pytest.mark.parametrize("words", [(), ("--head", "1")])
+def test_a_long_text_shows_the_first_and_the_last_tokens(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    """A map of 240 tokens in 80 columns: token 0, where idle heads look, and as many of the last as fit."""
+    long: dict[str, Any] = {**FULL_VOCABULARY, "n_positions": 256}
+    folder = save_checkpoint(tmp_path, **long)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["attention", "a" + " b" * 239, "--layer", "1", *words, "--model", str(folder)]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[-1] == "Shown: token 0 and tokens 166 to 239; a wider terminal shows more."
+    assert max(map(len, lines)) <= 80
+    weights = attention_weights(random_gpt2(**long), [64] + [275] * 239)[1]
+    for head in [1] if words else [0, 1]:
+        row = weights[head, 239, [0, *range(166, 240)]]
+        digits = "".join(".123456789#"[round(float(weight) * 10)] for weight in row)
+        assert f"␣b  {digits}" in lines
 
 
 def test_lens_json_is_the_lens(typed: Any, speaking: GPT2) -> None:
@@ -151,6 +175,171 @@ def test_interventions(typed: Any, speaking: GPT2) -> None:
     assert 'changed: h.0.mlp.out taken from "I hate"' in out
 
 
+def test_an_empty_donor_starts_from_end_of_text(typed: Any, speaking: GPT2) -> None:
+    words = ("--patch", "h.0.mlp.out", "--patch-from", "")
+    _, out, err = typed("lens", "I", *words, "--json")
+    hook = patch(speaking, "h.0.mlp.out", trace(speaking, [50256]))
+    found = json.loads(out)
+    expected = logit_lens(speaking, [40], hook=hook)
+    assert found["depths"][-1]["positions"][0][0]["logit"] == pytest.approx(expected.logits[-1, 0, 0])
+    assert found["changes"] == ["h.0.mlp.out taken from <|endoftext|>"]
+    assert err.startswith("minigpt: --patch-from is empty: its forward pass starts from <|endoftext|>")
+    status, _, err = typed("lens", "I love", *words)
+    assert status == 2
+    assert err.splitlines()[-1] == (
+        "minigpt: --patch-from: its number of tokens is 1, and that of PROMPT 2; give prompts of equally "
+        "many tokens."
+    )
+
+
+LOOKING = ["attention", "lens", "attribution"]
+
+
+@pytest.fixture(scope="module")
+def without_numbers(tmp_path_factory: pytest.TempPathFactory, speaking: GPT2) -> str:
+    """A model whose weights are finite, and whose numbers are not from its first layer norm on."""
+    tensors = random_tensors(speaking.config)
+    tensors["h.0.ln_1.weight"][...] = 3e38
+    return str(write_checkpoint(tmp_path_factory.mktemp("broken"), speaking.config, tensors))
+
+
+@pytest.mark.parametrize("name", ["h.0.ln_1.scale", "h.1.ln_2.scale"])
+@pytest.mark.parametrize("command", LOOKING)
+def test_a_change_that_leaves_no_numbers_is_blamed(typed: Any, command: str, name: str) -> None:
+    if (command, name) == ("attention", "h.1.ln_2.scale"):
+        return  # which comes after all attention
+    status, out, err = typed(command, "I love", "--ablate", name)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"minigpt: {name} set to zero: what follows from it is not finite; change another array.\n"
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--ablate", "h.1.mlp.out"), ("--ablate", "h.1.ln_1.scale")])
+@pytest.mark.parametrize("command", LOOKING)
+def test_weights_that_leave_no_numbers_are_blamed_whatever_is_changed(
+    capsys: pytest.CaptureFixture[str], without_numbers: str, command: str, words: tuple[str, ...]
+) -> None:
+    assert main([command, "I love", *words, "--model", without_numbers]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "minigpt: the model's numbers are not all finite; its weights are broken or too large: download or "
+        "convert them again, or try another --model.\n"
+    )
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_the_pass_without_changes_is_run_only_to_find_what_is_at_fault(
+    typed: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+
+    def counted(model: GPT2, *arguments: Any, **options: Any) -> Any:
+        passes.append(options.get("hook"))
+        return call(model, *arguments, **options)
+
+    call = GPT2.__call__
+    monkeypatch.setattr(GPT2, "__call__", counted)
+    assert typed(command, "I love", "--ablate", "h.0.mlp.out")[0] == 0
+    n_passes = len(passes)
+    passes.clear()
+    assert typed(command, "I love")[0] == 0
+    assert n_passes == len(passes) + 1  # the smallest model's, which knows the names
+
+
+def test_what_is_changed_after_the_parts_has_a_row_of_its_own(typed: Any, speaking: GPT2) -> None:
+    """And what is changed in them has none: what is left there is rounding."""
+    _, out, _ = typed("attribution", "I love", "--ablate", "h.0.attn.v:1")
+    assert "the change" not in out
+    _, out, _ = typed("attribution", "I love", "--ablate", "h.0.attn.out")
+    change = attribute(speaking, IDS, hook=ablate(speaking, "h.0.attn.out")).hook
+    row = next(line for line in out.splitlines() if line.startswith("the change"))
+    assert row.rstrip().endswith(f"{change:+.2f} that is in no part")
+    assert "NOT EQUAL" not in out
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_the_help_has_an_intervention(command: str, capsys: pytest.CaptureFixture[str], typed: Any) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    examples = [
+        line.partition("minigpt ")[2] for line in capsys.readouterr().out.splitlines() if "example: " in line
+    ]
+    changed = [line for line in examples if "--ablate" in line or "--patch-from" in line]
+    assert changed
+    for line in changed:
+        status, out, _ = typed(*shlex.split(line.replace(":3", ":1")))  # it has two heads
+        assert status == 0
+        assert "changed: " in out
+
+
+@pytest.mark.parametrize("columns", [20, 30, 40, 60, 80, 120])
+def test_no_number_is_left_out_in_a_narrow_terminal(
+    typed: Any, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    def shown(*words: str) -> str:
+        out: str = typed(*words)[1]
+        assert max(map(len, out.splitlines())) <= columns
+        assert "…" not in out
+        return out
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parts = json.loads(typed("attribution", "I love", "--json")[1])
+    out = shown("attribution", "I love")
+    heads = sum(share for name, share in parts["parts"].items() if name.startswith("h.0.attn.head"))
+    for number in (heads, parts["parts"]["h.0.mlp"], parts["parts"]["h.0.attn.c_proj.bias"]):
+        assert f"{number:+.2f}" in out
+    assert f"{parts['sum']:.2f}" in out
+    assert f"{parts['sum']:.6f}" in out
+    depths = json.loads(typed("lens", "I love", "--json")[1])["depths"]
+    out = shown("lens", "I love", "--position", "1")
+    for depth in depths:
+        for token in depth["positions"][1]:
+            assert f"{100 * token['probability']:.0f}%" in out
+    mistake = json.loads(typed("break", "no-mask", "I love", "--json", "-n", "0")[1])["mistakes"][0]
+    out = shown("break", "no-mask", "I love", "-n", "0")
+    for token in (*mistake["right"]["next_tokens"], *mistake["wrong"]["next_tokens"]):
+        assert f"{token['logit']:.2f}" in out
+        assert f"{100 * token['probability']:.1f}" in out
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_the_map_and_the_ledger_show_every_line_and_number(
+    typed: Any, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = typed("map", model=False)[1]
+    for stage in json.loads(typed("map", "--json", model=False)[1]):
+        assert f"{stage['where']} " in out
+        assert stage["hook"] in out.replace("\n", "")
+    if columns == 80:
+        lines = out.splitlines()
+        starts = {line.index("model.py:") for line in lines if "model.py:" in line}
+        assert starts == {lines[0].index("line")}
+        terms = {line.index(line.split("  ")[-1]) for line in lines if "model.py:" in line}
+        assert terms == {lines[0].index("the paper's term")}
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_the_ledger_shows_every_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    row = Row("h.10.attn.weights", (12, 2, 2), 1.5e-7, 2.5e-6, 3.5e-7, 4.5e-16, 1e-12)
+    reference = Reference("I love", IDS, "", {"torch": "2"}, {}, {}, {}, {}, np.zeros(1))
+    verify.show_rows(console(), reference, [row])
+    fact = Fact("x", "gpt2-medium", "logits", "the logits of a published example", 0.005, "", {})
+    verify.show_facts(console(), [FactResult(fact, 0.0015)])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    for shown in ("h.10.attn.weights", "12x2x2", "1.5e-07", "2.5e-06", "3.5e-07", "4.5e-16", "equal"):
+        assert shown in out
+    for shown in ("gpt2-medium", "1.5e-03", "0.005", "equal"):
+        assert shown in out[out.index("Figures") :]
+    assert "…" not in out
+
+
 def test_an_empty_prompt_starts_from_end_of_text(typed: Any) -> None:
     _, out, err = typed("attention", "", "--json")
     assert json.loads(out)["tokens"] == [{"position": 0, "id": 50256, "text": "<|endoftext|>"}]
@@ -175,6 +364,8 @@ def test_control_characters_never_reach_the_terminal(typed: Any) -> None:
         (("lens", "I love", "--position", "-3"), "there are 2 tokens"),
         (("lens", "I love", "--top", "0"), "top is 0"),
         (("lens", "I love", "--ablate", "h.0.attn.v:x"), "must be a number"),
+        (("lens", "I love", "--ablate", "h.0.attn.v:" + "9" * 5000), "9…: the head after the colon"),
+        (("lens", "I love", "--ablate", "h.0.attn.v:999999999"), "head is 999999999; this model has heads 0"),
         (("lens", "I love", "--ablate", "h.0.attn.w"), "is no hook of this model"),
         (("lens", "I love", "--patch", "wte"), "belong together"),
         (("lens", "I love", "--patch", "wte", "--patch-from", "I"), "equally many tokens"),
