@@ -228,21 +228,54 @@ ASCII = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "TERM
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has code pages instead of locales; see test_terminal.py")
-@pytest.mark.parametrize("command", ["", "attention", "lens", "attribution"])
-def test_an_ascii_locale_of_20_columns(folder: Path, command: str) -> None:
-    """UTF-8 in the arguments is understood, and what is printed is ASCII."""
-    for prompt in ("I love", "I love é日"):
-        words = [*([command] if command else []), prompt, "--model", str(folder)]
-        done = minigpt_process(*words, env=ASCII)
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        ("PROMPT --model FOLDER", lambda found: [str(token["id"]) for token in found["tokens"]]),
+        ("attention PROMPT --model FOLDER", lambda found: [
+            f":{min(99, round(100 * max(head[-1])))}" for layer in found["weights"] for head in layer
+        ]),
+        ("lens PROMPT --model FOLDER", lambda found: [
+            f"{100 * depth['positions'][-1][0]['probability']:.0f}" for depth in found["depths"]
+        ]),
+        ("attribution PROMPT --model FOLDER", lambda found: [
+            f"{found['sum']:.6f}", *(f"{found['parts'][f'h.{layer}.mlp']:+.2f}" for layer in range(3))
+        ]),
+        ("break no-mask PROMPT -n 1 --model FOLDER", lambda found: [
+            f"{row['logit']:.2f}"
+            for side in ("right", "wrong") for row in found["mistakes"][0][side]["next_tokens"]
+        ]),
+        ("map", lambda found: [stage["where"] for stage in found]),
+        ("verify --model tiny", lambda found: [
+            f"{row[name]:.1e}" for row in found["tensors"] for name in ("float32", "float32_tolerance")
+        ]),
+        ("score FILE --top 2 --model FOLDER", lambda found: [
+            *(f"{found[name]:,.2f}" for name in ("perplexity", "bits_per_token", "bits_per_byte")),
+            *(str(row["position"]) for row in found["most_surprising"]),
+        ]),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_an_ascii_locale_of_20_columns(
+    folder: Path, tmp_path: Path, words: str, numbers: Callable[[Any], list[str]]
+) -> None:
+    """UTF-8 in the arguments is understood, what is printed is ASCII, and no number is left out."""
+    file = tmp_path / "text.txt"
+    file.write_text("It was the best of times, it was the worst of times.", encoding="utf-8")
+    for prompt in ("I love é日", "I love"):
+        typed = {"PROMPT": prompt, "FILE": str(file), "FOLDER": str(folder)}
+        command = [typed.get(word, word) for word in words.split()]
+        done, document = (minigpt_process(*command, *json_, env=ASCII) for json_ in ([], ["--json"]))
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.isascii()
+        assert (done.stdout + document.stdout).isascii()
         assert "\x1b" not in done.stdout
-        if prompt.isascii():  # the others have to be spelled out: \\xe9
-            assert max(map(len, done.stdout.splitlines())) <= 20
-    document = minigpt_process(*words, "--json", env=ASCII)
-    assert document.stdout.isascii()
-    if not command:
-        assert json.loads(document.stdout)["prompt"] == "I love é日"
+        if words.startswith("PROMPT"):
+            assert json.loads(document.stdout)["prompt"] == prompt
+        if "PROMPT" not in words:
+            break
+    assert max(map(len, done.stdout.splitlines())) <= 20  # é has to be spelled out: \xe9
+    for number in numbers(json.loads(document.stdout)):
+        assert any(number in word for word in done.stdout.split()), number
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file names that are not text")
