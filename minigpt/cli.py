@@ -196,7 +196,9 @@ class Parser(argparse.ArgumentParser):
         if rest and rest[0].startswith("-"):
             import difflib
 
-            similar = difflib.get_close_matches(rest[0], self._option_string_actions, n=1)
+            known = list(self._option_string_actions)
+            begun = [option for option in known if len(rest[0]) > 2 and option.startswith(rest[0])]
+            similar = begun or difflib.get_close_matches(rest[0], known, n=1)
             hint = f"; is it {similar[0]}?" if similar else ""
             self.error(f"{rest[0]}: there is no such option{hint}")
         if rest:

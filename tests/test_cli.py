@@ -231,33 +231,35 @@ def test_a_very_long_standard_input_is_refused_at_once(run: Run, monkeypatch: py
 # ---------------------------------------------------------------------------------------------- mistakes
 
 MISTAKES = [
-    ([], ["PROMPT"]),
+    ([], ["missing: PROMPT", "--help"]),
     (["I", "love"], ["'love'", "quotes"]),
     (["x", "--temprature", "1"], ["--temprature", "--temperature"]),
-    (["x", "--temp", "1"], ["--temp"]),  # no abbreviations
+    (["x", "--temp", "1"], ["--temp:", "no such option; is it --temperature?"]),  # no abbreviations
     (["x", "--temperature", "nan"], ["--temperature", "'nan'", "finite"]),
     (["x", "--temperature", "inf"], ["--temperature", "'inf'", "finite"]),
-    (["x", "--temperature", "-1"], ["--temperature", "'-1'"]),
-    (["x", "--temperature", "0,5"], ["--temperature", "'0,5'"]),
-    (["x", "--temperature"], ["--temperature", "argument"]),
-    (["x", "--top-k", "-1"], ["--top-k", "'-1'", "0"]),
-    (["x", "--top-k", "1.5"], ["--top-k", "'1.5'"]),
+    (["x", "--temperature", "-1"], ["--temperature", "'-1'", "0 (greedy) or above"]),
+    (["x", "--temperature", "0,5"], ["--temperature", "'0,5'", "a finite number"]),
+    (["x", "--temperature"], ["--temperature", "expected one argument", "--help"]),
+    (["x", "--top-k", "-1"], ["--top-k", "'-1'", "0 (off) or"]),
+    (["x", "--top-k", "1.5"], ["--top-k", "'1.5'", "an integer"]),
     (["x", "--top-p", "0"], ["--top-p", "'0'", "above 0"]),
     (["x", "--top-p", "1.01"], ["--top-p", "'1.01'", "at most 1"]),
-    (["x", "--min-p", "-0.1"], ["--min-p", "'-0.1'"]),
-    (["x", "--min-p", "2"], ["--min-p", "'2'"]),
+    (["x", "--min-p", "-0.1"], ["--min-p", "'-0.1'", "from 0 (off) to 1"]),
+    (["x", "--min-p", "2"], ["--min-p", "'2'", "from 0 (off) to 1"]),
     (["x", "--top", "0"], ["--top", "'0'", "1 or above"]),
-    (["x", "--top", "ten"], ["--top", "'ten'"]),
-    (["x", "-n", "-1"], ["-n", "'-1'"]),
-    (["x", "-n", "9" * 5000], ["-n"]),
-    (["x", "--seed", "-1"], ["--seed", "'-1'"]),
-    (["x", "--candidates", ""], ["--candidates", "empty"]),
-    (["x", "--stop", ""], ["--stop", "empty"]),
-    (["\udcff"], ["PROMPT", "\\udcff", "UTF-8"]),
-    (["x", "--compare", "\udcff"], ["--compare", "UTF-8"]),
-    (["word " * 60], ["prompt", "61 tokens", "context of 40"]),
-    (["x", "--compare", "word " * 60], ["61 tokens", "context of 40"]),
-    (["x " * 39, "--candidates", " a b c d e"], ["context of 40"]),
+    (["x", "--top", "ten"], ["--top", "'ten'", "1 or above"]),
+    (["x", "-n", "-1"], ["-n", "'-1'", "0 or above"]),
+    (["x", "-n", "9" * 5000], ["-n", "'9999", "0 or above"]),
+    (["x", "--seed", "-1"], ["--seed", "'-1'", "0 or above"]),
+    (["x", "--candidates", ""], ["--candidates", "empty", "at least one character"]),
+    (["x", "--stop", ""], ["--stop", "empty", "at least one character"]),
+    (["\udcff"], ["PROMPT", "\\udcff", "no valid UTF-8"]),
+    (["x", "--compare", "\udcff"], ["--compare", "\\udcff", "no valid UTF-8"]),
+    (["word " * 60], ["prompt", "61 tokens", "context of 40", "shorten"]),
+    ([" word" * 41], ["prompt", "41 tokens", "context of 40", "shorten"]),  # one too many
+    (["x", "--compare", "word " * 60], ["61 tokens", "context of 40", "shorten"]),
+    (["x", "--compare", " word" * 41], ["41 tokens", "context of 40", "shorten"]),
+    (["x " * 39, "--candidates", " a b c d e"], ["44 tokens", "context of 40", "shorten"]),
 ]
 
 
@@ -288,6 +290,13 @@ def test_a_model_that_is_not_there_is_a_mistake_in_the_arguments(
     assert captured.out == ""
     assert said in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_prompt_that_fills_the_context_is_taken(document: Run) -> None:
+    """The one token more is in the table above."""
+    found = document(" word" * 40, "-n", "5")
+    assert len(found["tokens"]) == 40
+    assert found["generated"]["stop_reason"] == "context_full"
 
 
 def test_behind_two_dashes_there_is_one_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -755,20 +764,6 @@ def test_closed_standard_output_leaves_the_rest_alone(
     assert done.stderr.startswith(said)
     assert done.stderr.count(b"\n") == bool(said)
     assert ("--html" in words) == (tmp_path / "page.html").exists()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_while_it_writes(folder: Path) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits that it is ignored
-    process = start("I love", "--model", str(folder), "--compare", *["I hate"] * 400, "-n", "38")
-    signal.signal(signal.SIGINT, before)
-    assert process.stdout
-    while b"The model goes on" not in process.stdout.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err == b"\n"
 
 
 def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
