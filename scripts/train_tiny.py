@@ -405,7 +405,7 @@ class Run:
         """Continue where `save` left off."""
         if not self._path.exists():
             raise SystemExit(f"--resume: there is no {self._path}")
-        state = torch.load(self._path)
+        state = torch.load(self._path, weights_only=True)  # numbers, and no code
         if state["recipe"] != asdict(self.recipe):
             raise SystemExit(f"--resume: {self._path} has another recipe: {state['recipe']}")
         self.model.load_state_dict(state["model"])
