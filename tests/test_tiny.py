@@ -36,7 +36,7 @@ def test_after_i_love(tiny: tuple[GPT2, Tokenizer]) -> None:
     assert likeliest(tiny, "I love", 10) != likeliest(tiny, "I hate", 10)
 
 
-@pytest.mark.parametrize("prompt", ["I love", "The old man", "Once upon a time there was", "She opened the door and"])
+@pytest.mark.parametrize("prompt", ["I love", "The old man", "Once upon a time there was"])
 def test_greedy_text_is_english_sentences(tiny: tuple[GPT2, Tokenizer], prompt: str) -> None:
     text = prompt + "".join(minigpt.generate_text(*tiny, prompt, max_new_tokens=80, temperature=0))
     words = re.findall(r"[A-Za-z]+", text.lower())
