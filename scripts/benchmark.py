@@ -17,7 +17,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -119,6 +118,18 @@ def measure_machine(process: subprocess.Popen[str], rounds: int) -> dict[str, fl
     return {"memory GB/s": 0.4 / min(reads), "BLAS GFLOP/s": 2 * 2.048**3 / min(products)}
 
 
+# Starts a process from a small one: a child's peak memory begins with what its parent held at the fork.
+START_AND_WAIT = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, process.returncode, usage = os.wait4(process.pid, 0)
+assert process.returncode == 0
+megabyte = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes, Linux kilobytes
+print(json.dumps([time.perf_counter() - start, usage.ru_maxrss / megabyte]))
+"""
+
+
 def measure_cold(folder: Path, environment: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
     """Median wall time and peak resident memory of a whole process that answers "I love" (POSIX only)."""
     commands = {
@@ -128,12 +139,11 @@ def measure_cold(folder: Path, environment: dict[str, str], rounds: int) -> dict
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds + 1):
         for name, command in commands.items():
-            start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=ROOT)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = status
-            megabyte = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes, Linux kilobytes
-            runs[name].append((time.perf_counter() - start, usage.ru_maxrss / megabyte))
+            starter = [sys.executable, "-S", "-c", START_AND_WAIT, *command]
+            output = subprocess.run(
+                starter, stdout=subprocess.PIPE, env=environment, cwd=ROOT, check=True
+            ).stdout
+            runs[name].append(json.loads(output))
     return {
         name: {"seconds": median(s for s, _ in values[1:]), "peak MB": median(m for _, m in values[1:])}
         for name, values in runs.items()
