@@ -377,6 +377,8 @@ def filled(columns: Columns, order: Sequence[str], width: int) -> Table:
         column.style = STYLES.get(name, "")
         if name == BARS:  # takes what the others leave
             column.no_wrap, column.max_width = False, LONGEST_BAR
+        else:
+            column.width = widths[name] - 2  # known: rich would render every cell to measure it
     for row in zip(*shown.values(), strict=True):
         result.add_row(*row)
     return result

@@ -3,10 +3,10 @@
     pip install -e '.[scripts]'
     python scripts/benchmark.py --json benchmark.json
 
-Every engine runs in a process of its own. All engines take turns on each task, round after round, so that a
-noisy minute hurts all of them, and medians are compared. What the machine can do at most is measured in the
-same rounds: the bare matrix-vector products over the same weights, memory bandwidth, and BLAS's peak.
-Without `--checkpoint` a random one of the official size is made (scripts/make_checkpoint.py).
+Every engine runs in a process of its own. All engines take turns on every task, round after round, so that a
+noisy minute hurts all of them and all tasks, and medians are compared. What the machine can do at most is
+measured in the same run: the bare matrix-vector products over the same weights, memory bandwidth, and BLAS's
+peak. Without `--checkpoint` a random one of the official size is made (scripts/make_checkpoint.py).
 """
 
 import argparse
@@ -95,20 +95,20 @@ def ask(process: subprocess.Popen[str], request: dict[str, Any]) -> float | None
 
 
 def measure(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds by task and engine; the engines take turns, after one round that does not count."""
-    results: dict[str, dict[str, float]] = {}
-    for task, (request, divisor) in TASKS.items():
-        times: dict[str, list[float]] = {}
-        for turn in range(rounds + 1):
+    """Median seconds by task and engine: all of them in every round, after one that does not count."""
+    times: dict[str, dict[str, list[float]]] = {task: {} for task in TASKS}
+    for turn in range(rounds + 1):
+        for task, (request, divisor) in TASKS.items():
             for engine, process in workers.items():
                 if task in LEFT_OUT.get(engine, ()):
                     continue
                 seconds = ask(process, request)
                 if turn and seconds is not None:
-                    times.setdefault(engine, []).append(seconds / divisor)
-        results[task] = {engine: median(values) for engine, values in times.items()}
-        print(f"{task}: done", file=sys.stderr)
-    return results
+                    times[task].setdefault(engine, []).append(seconds / divisor)
+        print(f"round {turn} of {rounds}", file=sys.stderr)
+    return {
+        task: {name: median(values) for name, values in engines.items()} for task, engines in times.items()
+    }
 
 
 def measure_machine(process: subprocess.Popen[str], rounds: int) -> dict[str, float]:
