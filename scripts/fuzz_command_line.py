@@ -6,8 +6,8 @@
 Commands, options and values come from lists of the usual, the odd and the impossible; the models are a small
 random one, one whose weights are too large for float32, and folders that hold none. A command line survives
 if it ends with status 0, or with 1 or 2 and one line that explains, in less than 5 seconds (for each 10,000
-lines that it prints: `--top 50257` is a table of the vocabulary); if nothing that steers a terminal is printed;
-and if what `--json` prints is JSON, without NaN. NumPy's warnings are errors.
+lines that it prints: `--top 50257` is a table of the vocabulary); if nothing that steers a terminal is
+printed; and if what `--json` prints is JSON, without NaN. NumPy's warnings are errors.
 """
 
 import argparse
