@@ -288,7 +288,7 @@ def test_reset_goes_back_to_the_start(show: Callable[..., Seen]) -> None:
     seen.page.evaluate("minigpt.set({ temperature: 2, topK: 3, topP: 0.5, minP: 0.5 })")
     seen.page.get_by_role("button", name="Reset").click()
     assert seen.settings() == start
-    assert seen.page.locator("#temperature").input_value() == "0.25"
+    playwright.expect(seen.page.locator("#temperature")).to_have_value("0.25")  # at the next frame
 
 
 @pytest.mark.parametrize(
@@ -556,10 +556,15 @@ def test_every_control_has_a_name(show: Callable[..., Seen]) -> None:
 
 def test_result_is_announced_when_the_slider_rests(show: Callable[..., Seen]) -> None:
     seen = show("love")
+    seen.page.evaluate("""() => {
+        window.said = [];
+        new MutationObserver(() => window.said.push(document.getElementById('live').textContent))
+            .observe(document.getElementById('live'), { childList: true });
+    }""")
     seen.page.locator("#temperature").focus()
     seen.press(*["ArrowLeft"] * 5)
-    assert seen.page.locator("#live").text_content() == ""
     playwright.expect(seen.page.locator("#live")).to_contain_text("Temperature 0.95")
+    assert len(seen.page.evaluate("window.said")) < 5  # not at every step; on a slow machine more than once
 
 
 @pytest.mark.parametrize("name", ["love", "evil", "long"])
