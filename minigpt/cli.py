@@ -71,6 +71,8 @@ def exit_status(error: Exception) -> int:
             if output_closed(error):
                 return 0  # its reader has seen enough, as in `| head`
             notice(f"{error.filename or 'output'}: {error.strerror or error}")
+        case ModuleNotFoundError() if not str(error.name).startswith("minigpt"):
+            notice(f"the package {error.name} is not installed; in a clone, run: pip install -e .")
         case _ if sys.flags.dev_mode:
             raise error
         case _:

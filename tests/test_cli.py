@@ -386,6 +386,11 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (FileNotFoundError(2, "No such file", "a/b"), 1, "minigpt: a/b: No such file\n"),
         (OSError(5, "Input/output error"), 1, "minigpt: output: Input/output error\n"),
         (MemoryError(), 1, "minigpt: there is not enough memory"),
+        (
+            ModuleNotFoundError(name="rich"),
+            1,
+            "minigpt: the package rich is not installed; in a clone, run: pip",
+        ),
         (KeyboardInterrupt(), 130, "\n"),
         (
             TypeError("oops"),
