@@ -159,7 +159,7 @@ def test_a_message_that_does_not_help_is_noticed(
 def test_no_damage_is_named_by_a_message_that_says_nothing(number: int) -> None:
     """Whatever is damaged, words of any message do not count as its name, nor does the folder's own name."""
     case = make_case(5, number)
-    folder = Path("/tmp/model.safetensors-x-0-config.json")
+    folder = Path("/nowhere/model.safetensors-x-0-config.json")
     said = f"{folder}: cannot be loaded; expected a checkpoint, found something else (h.0, 0 to 9, x is 3)."
     with pytest.raises(fuzz.Failure, match="names none of"):
         fuzz.judge_refusal(said, replace(case, valid=False), folder)
