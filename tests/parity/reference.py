@@ -24,10 +24,10 @@ from minigpt.model import GPT2  # noqa: E402
 
 Tensors = dict[str, np.ndarray]
 
-# Largest difference of a tensor, relative to its largest value. Measured: 7e-15 and 3e-6 at most with one
-# BLAS on one machine; another adds up in another order.
+# Largest difference of a tensor, relative to its largest value. Measured: 1.4e-14 and 5.7e-6 at most, on one
+# processor; another adds up in another order.
 FLOAT64_TOLERANCE = 1e-9
-FLOAT32_TOLERANCE = 1e-5
+FLOAT32_TOLERANCE = 2e-5
 
 
 def load_reference(folder: Path, dtype: str = "float32") -> Any:
