@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr__`
-    from .checkpoint import load as load
-    from .checkpoint import load_model as load_model
+    from .checkpoints.load import load as load
+    from .checkpoints.load import load_model as load_model
     from .errors import CheckpointError as CheckpointError
     from .errors import ConfigError as ConfigError
     from .errors import ContextLengthError as ContextLengthError
@@ -40,8 +40,8 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .tokenizer import Tokenizer as Tokenizer
 
 _HOME = {
-    "load": "checkpoint",
-    "load_model": "checkpoint",
+    "load": "checkpoints.load",
+    "load_model": "checkpoints.load",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "ContextLengthError": "errors",

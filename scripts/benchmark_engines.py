@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.checkpoint import load_model
+from minigpt.checkpoints.load import load_model
 
 
 def timed(function: Callable[[], Any]) -> float:

@@ -9,7 +9,7 @@ The same as `python -m minigpt download NAME --out FOLDER`.
 import sys
 from pathlib import Path
 
-from minigpt.cli import main
+from minigpt.cli.main import main
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 

@@ -40,7 +40,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import minigpt
-from minigpt.checkpoint import assemble, load_model, named_parameters
+from minigpt.checkpoints.load import assemble, load_model, named_parameters
 from minigpt.model import GPT2
 from scripts.fuzz_mutations import LONGEST_NAME, Case, make_case, unique_keys
 

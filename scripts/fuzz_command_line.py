@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minigpt.cli import main as minigpt
+from minigpt.cli.main import main as minigpt
 from minigpt.model import Config
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 

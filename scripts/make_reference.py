@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from minigpt.checkpoint import load_model
+from minigpt.checkpoints.load import load_model
 from minigpt.inspection.intervention import hook_names
 from minigpt.inspection.ledger import Reference, largest_difference, sample
 from minigpt.tokenizer import Tokenizer

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import minigpt
-from minigpt.checkpoint import find
+from minigpt.checkpoints.load import find
 from minigpt.inspection import plot_logit_lens
 from minigpt.model import GPT2
-from minigpt.page import write_page
+from minigpt.page.build import write_page
 from minigpt.tokenizer import Tokenizer
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

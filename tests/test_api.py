@@ -58,7 +58,7 @@ def test_every_error_is_public_and_of_one_family() -> None:
     from minigpt import errors
 
     for name, error in vars(errors).items():
-        if isinstance(error, type):
+        if isinstance(error, type) and issubclass(error, Exception):
             assert getattr(minigpt, name) is error
             assert issubclass(error, minigpt.MiniGPTError)
 

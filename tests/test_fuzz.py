@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from minigpt.checkpoint import load_model
+from minigpt.checkpoints.load import load_model
 from minigpt.errors import CheckpointError
 from minigpt.model import GPT2
 from scripts import fuzz_checkpoints as fuzz

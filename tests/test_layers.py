@@ -9,16 +9,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minigpt"
 # From the bottom up. A module may import from its own layer, without going in circles, and from those below.
 LAYERS = [
-    ["errors", "files", "notices", "places"],
+    ["errors", "files"],
     ["activations", "checks", "hooks"],
     ["model", "fast"],
     ["tokenizer"],
-    ["safetensors_reader", "tokenizer_files", "config_file", "hub", "download", "sources", "checkpoint"],
+    ["checkpoints"],
     ["sampling", "generation", "scoring"],
     ["inspection"],
-    ["document", "terminal"],
-    ["page", "story", "commands"],
-    ["cli"],
+    ["cli", "page"],
     ["__main__"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

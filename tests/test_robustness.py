@@ -25,9 +25,9 @@ import numpy as np
 import pytest
 
 import minigpt
-from minigpt.cli import main
+from minigpt.checkpoints.hub import OFFICIAL
+from minigpt.cli.main import main
 from minigpt.generation import generate_batch
-from minigpt.hub import OFFICIAL
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
 from scripts import fuzz_command_line
@@ -348,8 +348,8 @@ sys.exit(main())
 HERE = 60.0  # seconds: it is interrupted where it stands
 STORY = ["I love", "--top", "3", "-n", "3", "--html", "page.html"]
 STAGES = [
-    ("import minigpt.cli", HERE, STORY),
-    ("import minigpt.commands", HERE, STORY),
+    ("import minigpt.cli.main", HERE, STORY),
+    ("import minigpt.cli.commands", HERE, STORY),
     ("open .*commands.*attention.*", HERE, ["attention", "I love"]),
     ("import numpy", HERE, STORY),
     ("import numpy._core._multiarray_umath", HERE, STORY),
@@ -358,11 +358,11 @@ STAGES = [
     ("import tiktoken", HERE, STORY),
     ("open .*config.json", HERE, STORY),
     ("open .*model.safetensors", HERE, STORY),
-    ("import minigpt.page", HERE, STORY),
+    ("import minigpt.page.build", HERE, STORY),
     (r"open .*\.minigpt-\w+\.tmp", HERE, STORY),  # the page, before its first byte
     (r"os.rename .*\.minigpt-\w+\.tmp", HERE, STORY),  # and after its last
     ("import rich.console", HERE, ["I love"]),
-    ("import minigpt.story", 0.0, ["I love", "--compare", *["I hate"] * 5000]),  # computes for long
+    ("import minigpt.cli.story", 0.0, ["I love", "--compare", *["I hate"] * 5000]),  # computes for long
     ("import minigpt.generation", 0.0, ["I love", "-n", "38", "--json", "--compare", *["I hate"] * 3000]),
     ("open .*text.txt", HERE, ["score", "text.txt"]),
     ("import minigpt.scoring", 0.0, ["score", "text.txt"]),
@@ -405,7 +405,7 @@ def test_ctrl_c_at_every_stage(
     assert there, err
     assert process.returncode == 130, err
     assert out == b""
-    assert err == (b"" if stage in ("import minigpt.cli", "import minigpt.commands") else b"\n")
+    assert err == (b"" if stage in ("import minigpt.cli.main", "import minigpt.cli.commands") else b"\n")
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]  # no page, and no half of one
 
 
@@ -480,12 +480,12 @@ def note(event, args):
         where = args[1] if event == "socket.connect" else args[0] if event == "socket.getaddrinfo" else ""
         print("EVENT", event, where, file=sys.stderr, flush=True)
 sys.addaudithook(note)
-from minigpt.cli import main
+from minigpt.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-NO_OFFICIAL_WEIGHTS = "from minigpt import sources; sources.official_here = lambda name: None\n"
+NO_OFFICIAL_WEIGHTS = "from minigpt.checkpoints import find; find.official_here = lambda name: None\n"
 
 
 def watched(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigpt
-from minigpt.checkpoint import find
+from minigpt.checkpoints.load import find
 from minigpt.model import GPT2
 from minigpt.scoring import perplexity
 from minigpt.tokenizer import Tokenizer

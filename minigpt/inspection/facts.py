@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import named_parameters
+from ..checkpoints.load import named_parameters
 from ..generation import generate
 from ..hooks import as_it_is
 from ..model import GPT2, attention, layer_norm, linear

@@ -25,7 +25,7 @@ from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from .. import __version__
-from ..checkpoint import assemble, named_parameters
+from ..checkpoints.load import assemble, named_parameters
 from ..errors import CheckpointError
 from ..model import GPT2
 from .tracing import trace

@@ -7,6 +7,7 @@ t.stack("h.*.attn.weights")        # all layers in one array, (n_layer, n_head, 
 """
 
 import fnmatch
+import inspect
 import linecache
 import re
 import sys
@@ -27,6 +28,7 @@ from ..model import GPT2
 from .intervention import chain
 
 LARGE = 1 << 20  # bytes; `trace` by default computes what is larger only when it is asked for
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of the installation
 
 
 class UnknownNameError(InputError, KeyError):
@@ -200,3 +202,24 @@ def _maker(frame: FrameType) -> tuple[Any, int]:
     while "<locals>" in frame.f_code.co_qualname and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lineno
+
+
+def file_name(path: str | Path) -> str:
+    """The file as a reader of the project calls it: `minigpt/model.py`; elsewhere its name alone."""
+    file = Path(path)
+    return (file.relative_to(ROOT) if file.is_relative_to(ROOT) else Path(file.name)).as_posix()
+
+
+def definition(function: Callable[..., Any]) -> tuple[list[str], int]:
+    """The source lines of a function from its `def` on, and the number of the first.
+
+    There are no lines if Python was installed without sources; decorators do not count.
+    """
+    original = inspect.unwrap(function)
+    try:
+        lines, number = inspect.getsourcelines(original)
+    except OSError:
+        return [], original.__code__.co_firstlineno
+    while not lines[0].lstrip().startswith("def "):
+        lines, number = lines[1:], number + 1
+    return lines, number

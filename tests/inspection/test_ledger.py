@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt.checkpoint import find, load_model
+from minigpt.checkpoints.load import find, load_model
 from minigpt.errors import CheckpointError
 from minigpt.inspection import MISTAKES, trace
 from minigpt.inspection.ledger import (

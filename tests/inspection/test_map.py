@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from minigpt import model as model_module
-from minigpt.checkpoint import named_parameters
+from minigpt.checkpoints.load import named_parameters
 from minigpt.inspection.intervention import hook_names, smallest_model
 from minigpt.inspection.map import STAGES, markdown, stages
 from tests.synthetic import random_gpt2

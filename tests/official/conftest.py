@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from minigpt.checkpoint import Source, find, load
+from minigpt.checkpoints.load import Source, find, load
 from minigpt.errors import MiniGPTError
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer

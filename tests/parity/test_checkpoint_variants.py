@@ -17,9 +17,9 @@ transformers = pytest.importorskip("transformers", reason="the parity tests comp
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 import minigpt  # noqa: E402
-from minigpt.checkpoint import load_model  # noqa: E402
+from minigpt.checkpoints.load import load_model  # noqa: E402
+from minigpt.checkpoints.tokenizer_files import other_tokenizer  # noqa: E402
 from minigpt.tokenizer import vocabulary  # noqa: E402
-from minigpt.tokenizer_files import other_tokenizer  # noqa: E402
 from tests.parity.reference import (  # noqa: E402
     FLOAT32_TOLERANCE,
     FLOAT64_TOLERANCE,

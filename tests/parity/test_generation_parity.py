@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoint import load_model
+from minigpt.checkpoints.load import load_model
 from minigpt.generation import beam_search, generate, generate_batch
 from minigpt.model import GPT2, Config
 from minigpt.sampling import repetition_penalty

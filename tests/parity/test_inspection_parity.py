@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoint import load_model, named_parameters
+from minigpt.checkpoints.load import load_model, named_parameters
 from minigpt.inspection import (
     Fact,
     ablate,

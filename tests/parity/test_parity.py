@@ -38,7 +38,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def float32(official_layout: Path) -> Pair:
-    from minigpt.checkpoint import load_model
+    from minigpt.checkpoints.load import load_model
 
     return Pair(load_model(official_layout), load_reference(official_layout))
 

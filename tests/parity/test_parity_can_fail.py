@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoint import load_model
+from minigpt.checkpoints.load import load_model
 from minigpt.hooks import Hook
 from minigpt.inspection.gallery import MISTAKES
 from minigpt.model import GPT2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigpt.checkpoint import find, load
+from minigpt.checkpoints.load import find, load
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
 from tests.parity.reference import (

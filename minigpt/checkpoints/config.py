@@ -1,0 +1,89 @@
+"""Reads `config.json`: what kind of GPT-2 a checkpoint is, or why it is none.
+
+Names, defaults and aliases are those of `transformers.GPT2Config`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from ..errors import CheckpointError, ConfigError
+from ..model import Config
+from .tensors import inside, present, read_json, shown
+
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+# GPT2Model is the same network saved without its head, which is the token embedding.
+ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model")
+# What would change the logits and is not computed here. Everything else that a config may hold (dropout,
+# initialisation, summaries, generation defaults) changes nothing when the model runs, and
+# `reorder_and_upcast_attn` changes nothing in float32.
+NOT_COMPUTED = (
+    "add_cross_attention",
+    "auto_map",
+    "is_encoder_decoder",
+    "pruned_heads",
+    "quantization_config",
+)
+LARGEST = 2**31 - 1
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """The config of a checkpoint: `config.json` in the folder, or beside the safetensors file.
+
+    Absent values are those of `transformers.GPT2Config`. Raises `ConfigError` for what is not GPT-2, for
+    what is not computed here, and for values of the wrong type or out of range.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if not present(folder / "config.json"):
+        raise CheckpointError(
+            f"{folder}: no config.json, which stands beside the weights in every checkpoint."
+        )
+    file = inside(folder, "config.json")
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: found {shown(content)}; expected an object with GPT-2's settings.")
+    _refuse_other_models(content, file)
+    try:
+        return Config(**_config_values(content, file))
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {str(error).removeprefix('config: ')}") from None
+
+
+def _refuse_other_models(content: dict[str, Any], file: Path) -> None:
+    model_type, architectures = content.get("model_type", "gpt2"), content.get("architectures")
+    if model_type != "gpt2":
+        raise ConfigError(f"{file}: model_type is {shown(model_type)}; minigpt computes 'gpt2' only.")
+    known = isinstance(architectures, list) and any(name in ARCHITECTURES for name in architectures)
+    if architectures and not known:
+        raise ConfigError(f"{file}: architectures is {shown(architectures)}; expected 'GPT2LMHeadModel'.")
+    for name in NOT_COMPUTED:
+        if content.get(name):
+            raise ConfigError(
+                f"{file}: {name} is {shown(content[name])}; it would change the logits and is not computed."
+            )
+
+
+def _config_values(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    kinds, values = get_type_hints(Config), dict[str, Any]()
+    for key, value in content.items():
+        name = ALIASES.get(key, key)
+        if name not in kinds:
+            continue
+        kind = kinds[name]
+        if type(value) not in (get_args(kind) or (kind,)):  # not isinstance, for which True is an int
+            expected = getattr(kind, "__name__", str(kind))
+            raise ConfigError(f"{file}: {key} is {shown(value)}; expected {expected}.")
+        if isinstance(value, int) and value > LARGEST:
+            raise ConfigError(f"{file}: {key} is {shown(value)}; expected at most {LARGEST}.")
+        if values.setdefault(name, value) != value:
+            raise ConfigError(f"{file}: {name} is {shown(values[name])} and, as {key}, {shown(value)}.")
+    epsilon = values.get("layer_norm_epsilon", 1e-5)
+    if not 1e-38 < epsilon <= 1.0:  # outside, float32 would make it 0 or drown every activation
+        raise ConfigError(f"{file}: layer_norm_epsilon is {epsilon}; expected a small number such as 1e-05.")
+    return values

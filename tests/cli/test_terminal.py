@@ -1,0 +1,168 @@
+"""What a terminal is shown: everything visible, nothing that steers it, in any encoding."""
+
+import errno
+import io
+import os
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.text import Text
+
+from minigpt.cli.terminal import LEVELS, STAND_INS, console, harmless, sparkline, table, visible
+from minigpt.errors import discard, notice
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        (" love", "␣love"),
+        ("I", "I"),
+        ("  ", "␣␣"),
+        ("\n", "\\n"),
+        ("\t", "\\t"),
+        ("\\n", "\\\\n"),  # backslash and n, which is not a newline
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\x00", "\\x00"),
+        ("\x9b", "\\x9b"),  # ESC [ in one character, for some terminals
+        ("\u202e", "\\u202e"),  # right-to-left override
+        ("\u200b", "\\u200b"),  # zero-width space
+        ("\u00a0", "\\xa0"),
+        ("\u0301", "\\u0301"),  # a combining accent with nothing to sit on
+        ("e\u0301", "e\u0301"),
+        ("é", "é"),
+        ("你好", "你好"),
+        ("😀", "😀"),
+        ("\ufffd", "\ufffd"),
+        ("", ""),
+        (b" \xf0\x9f\x98", "␣\\xf0\\x9f\\x98"),  # most of an emoji
+        (b" love", "␣love"),
+    ],
+)
+def test_visible(token, shown):
+    assert visible(token) == shown
+
+
+@given(st.text())
+def test_visible_text_never_steers(text):
+    for character in visible(text):
+        assert unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"}
+
+
+@given(st.text(), st.text())
+def test_different_texts_look_different(one, other):
+    assert (visible(one) == visible(other)) == (one == other) or "␣" in one + other
+
+
+@given(st.text())
+def test_harmless_text_never_steers(text):
+    assert not set(harmless(text)) & set(map(chr, [*range(9), *range(11, 32), *range(127, 160), 0x202E]))
+
+
+def test_harmless_keeps_lines_and_joined_emoji():
+    assert harmless("a\n\tb 👩‍🚀") == "a\n\tb 👩‍🚀"
+    assert harmless("\x1b[0m\r") == "\\x1b[0m\\r"
+
+
+def test_a_notice_is_one_harmless_line_on_standard_error(capsys):
+    notice("first\n  second \x1b[31m")
+    assert capsys.readouterr() == ("", "minigpt: first second \\x1b[31m\n")
+
+
+def test_a_notice_that_nobody_can_read_is_no_failure(monkeypatch):
+    """Neither now nor when Python flushes the stream at its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:  # noqa: PTH123 - it is a descriptor
+        monkeypatch.setattr(sys, "stderr", stream)
+        notice("one")
+        notice("two")
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    notice("in memory")
+    discard(sys.stderr)
+
+
+class FullDisk(io.StringIO):
+    """In memory, and full."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "latin-1", "utf-8"])
+def test_every_encoding_gets_readable_lines_of_the_same_width(encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    out = console(stream)
+    out.print(Text("␣love⏎ █▌ ▁▄█ … 你"))
+    stream.flush()
+    line = raw.getvalue().decode(encoding).rstrip("\n")
+    assert "love" in line
+    assert "?" not in line
+    drawn, _, rest = line.rpartition(" ")
+    assert cell_len(drawn) == cell_len("␣love⏎ █▌ ▁▄█ …")
+    assert rest in {"你", "\\u4f60"}
+
+
+def test_stand_ins_are_ascii_and_one_column_wide():
+    for code, stand_in in STAND_INS.items():
+        assert chr(stand_in).isascii()
+        assert cell_len(chr(code)) == cell_len(chr(stand_in)) == 1
+
+
+@pytest.fixture
+def colourful(monkeypatch):
+    for name in ("NO_COLOR", "COLUMNS", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for "this is a terminal"
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return monkeypatch
+
+
+def printed(text):
+    stream = io.StringIO()
+    console(stream).print(text)
+    return stream.getvalue()
+
+
+def test_a_terminal_gets_colour(colourful):
+    assert "\x1b[" in printed(Text("x", "bold red"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_plain_text_where_colour_is_not_wanted(colourful, name, value):
+    colourful.setenv(name, value)
+    assert printed(Text("x", "bold red")) == "x\n"
+
+
+def test_without_a_terminal_the_output_is_plain(monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert printed(Text("x", "bold red")) == "x\n"
+
+
+def test_the_width_is_the_one_asked_for(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert console(io.StringIO()).width == 20
+    monkeypatch.setenv("TERM", "dumb")
+    assert console(io.StringIO()).width == 20
+
+
+def test_markup_and_emoji_names_are_text():
+    assert printed("[red]boo[/red] :smile: [/]") == "[red]boo[/red] :smile: [/]\n"
+
+
+def test_tables_have_no_lines_and_align_numbers():
+    result = table("token", "logit", right=("logit",))
+    result.add_row("a", "1.0")
+    result.add_row("bc", "-10.0")
+    assert printed(result) == "token  logit\na        1.0\nbc     -10.0\n"
+
+
+def test_sparklines():
+    assert sparkline([]) == ""
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([1, 8, 4]) == "▁█▄"
+    assert sparkline(list(range(1, 9))) == LEVELS

@@ -1,0 +1,375 @@
+"""The page as a file: what stands in it, that it is safe, and that it is written whole."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigpt.checkpoints.load import Source
+from minigpt.errors import ContextLengthError, InputError, MiniGPTError, NumericsError
+from minigpt.inspection import trace
+from minigpt.inspection.lens import logit_lens
+from minigpt.model import GPT2, softmax
+from minigpt.page import build as page
+from minigpt.tokenizer import Tokenizer
+from tests.synthetic import random_gpt2
+
+SOURCE = Source("random", Path("nowhere"), "numbers drawn by chance")
+TOKENIZER = Tokenizer()
+EVIL = "</script><img src=x onerror=alert(1)><!--<script>"
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT2:
+    return random_gpt2(vocab_size=50257, n_positions=256)
+
+
+def written(folder: Path, model: GPT2, prompt: str, **arguments: Any) -> str:
+    path = page.write_page(folder / "page.html", model, TOKENIZER, prompt, **({"source": SOURCE} | arguments))
+    return path.read_text(encoding="utf-8")
+
+
+def data_of(text: str) -> dict[str, Any]:
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert "<" not in found
+    return json.loads(found)
+
+
+def floats(encoded: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(encoded), "<f4")
+
+
+# -------------------------------------------------------------------------------------------- the numbers
+
+
+@pytest.fixture(scope="module")
+def contexts(model: GPT2, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("page")
+    return data_of(written(folder, model, "I love my little dog", comparisons=["I hate"]))["contexts"]
+
+
+@pytest.mark.parametrize(("which", "prompt"), [(0, "I love my little dog"), (1, "I hate")])
+def test_numbers_are_those_of_the_model(
+    model: GPT2, contexts: list[dict[str, Any]], which: int, prompt: str
+) -> None:
+    context, ids = contexts[which], TOKENIZER.encode(prompt)
+    passed = trace(model, ids)
+    assert (context["prompt"], context["tokens"], context["first"]) == (prompt, ids, 0)
+    np.testing.assert_array_equal(floats(context["wte"]), passed["wte"].ravel())
+    np.testing.assert_array_equal(floats(context["wpe"]), passed["wpe"].ravel())
+    # One row of logits is another matrix product than all rows at once, and rounds differently.
+    np.testing.assert_allclose(floats(context["logits"]), passed["logits"][-1], rtol=1e-5, atol=1e-5)
+    rows = floats(context["attention"]).reshape(model.config.n_layer, model.config.n_head, -1)
+    expected = passed.stack("h.*.attn.weights")
+    for query in range(len(ids)):
+        start = query * (query + 3) // 2
+        row = rows[..., start : start + query + 2]
+        np.testing.assert_array_equal(row[..., 0], 0)  # nothing stands before what is shown
+        np.testing.assert_array_equal(row[..., 1:], expected[..., query, : query + 1])
+
+
+def test_lens_is_that_of_the_inspection(model: GPT2, contexts: list[dict[str, Any]]) -> None:
+    lens, expected = contexts[0]["lens"], logit_lens(model, TOKENIZER.encode("I love my little dog"))
+    np.testing.assert_array_equal(lens["tokens"], expected.ids[..., 0])
+    np.testing.assert_allclose(
+        floats(lens["probabilities"]), expected.probabilities[..., 0].ravel(), rtol=1e-4
+    )
+
+
+def test_lens_ends_at_the_output(contexts: list[dict[str, Any]]) -> None:
+    for context in contexts:
+        watched = context["lens"]["watched"]
+        last = floats(context["lens"]["logprobs"]).reshape(-1, len(watched))[-1]
+        output = np.log(softmax(floats(context["logits"]).astype(np.float64)))
+        np.testing.assert_allclose(last, output[watched], rtol=1e-4)
+
+
+def test_long_context_is_summed_up_before_its_end(model: GPT2, tmp_path: Path) -> None:
+    prompt = "All work and no play makes Jack a dull boy. " * 12
+    (context,) = data_of(written(tmp_path, model, prompt))["contexts"]
+    n_tokens = len(TOKENIZER.encode(prompt))
+    size = n_tokens - context["first"]
+    assert 10 <= size < n_tokens
+    assert len(context["tokens"]) == n_tokens
+    assert floats(context["wte"]).size == size * model.config.n_embd
+    weights = trace(model, TOKENIZER.encode(prompt)).stack("h.*.attn.weights")
+    packed = floats(context["attention"]).reshape(model.config.n_layer, model.config.n_head, -1)
+    last = packed[..., -(size + 1) :]
+    np.testing.assert_allclose(last[..., 0], weights[..., -1, :-size].sum(-1), atol=1e-6)
+    np.testing.assert_array_equal(last[..., 1:], weights[..., -1, -size:])
+    np.testing.assert_allclose(last.sum(-1), 1, atol=1e-6)
+
+
+def test_empty_prompt_starts_from_the_token_between_documents(model: GPT2, tmp_path: Path) -> None:
+    assert data_of(written(tmp_path, model, ""))["contexts"][0]["tokens"] == [50256]
+
+
+def test_followed_words_are_the_candidates(model: GPT2, tmp_path: Path) -> None:
+    data = data_of(written(tmp_path, model, "I love", candidates=[" you", " New York", " you"]))
+    assert data["pins"] == [345, 968]
+    assert data["notes"] == ["“ New York” is 2 tokens; its first is followed."]
+
+
+def test_without_candidates_likely_words_are_followed(model: GPT2, tmp_path: Path) -> None:
+    data = data_of(written(tmp_path, model, "I love", comparisons=["I hate"]))
+    likely = [np.argsort(-floats(context["logits"]), kind="stable") for context in data["contexts"]]
+    assert data["pins"] == list(dict.fromkeys([*likely[0][:3].tolist(), int(likely[1][0])]))
+
+
+# ------------------------------------------------------------------------------------ the code behind a view
+
+
+def test_every_view_names_its_function(model: GPT2, tmp_path: Path) -> None:
+    data = data_of(written(tmp_path, model, "I love"))
+    root = Path(page.__file__).parents[2]
+    for view in ("embeddings", "attention", "lens", "logits", "softmax"):
+        named = data["functions"][view]
+        assert any(function["where"].startswith("minigpt/model.py:") for function in named)
+        for function in named:
+            file, line = function["where"].split(":")
+            code = (root / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+            assert code.strip().startswith(f"def {function['name'].removesuffix('()').split('.')[-1]}(")
+            assert function["source"].startswith("def ")
+
+
+# --------------------------------------------------------------------------------------------- safety
+
+
+@pytest.fixture(scope="module")
+def evil(model: GPT2, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("evil")
+    source = Source(EVIL, Path("nowhere"), EVIL)
+    return written(
+        folder, model, EVIL, comparisons=[f"{EVIL}\x1b[31m\u202e"], candidates=[EVIL], source=source
+    )
+
+
+class Elements(HTMLParser):
+    """Collects start tags with their attributes, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_markup_in_text_stays_text(evil: str) -> None:
+    assert EVIL not in evil
+    tags = Counter(tag for tag, _attributes in Elements(evil).found)
+    assert (tags["script"], tags["style"], tags["img"]) == (2, 1, 0)
+
+
+def test_invisible_characters_are_shown(evil: str) -> None:
+    assert data_of(evil)["contexts"][1]["prompt"] == f"{EVIL}\\x1b[31m\\u202e"
+    assert "\x1b" not in evil
+    assert "\u202e" not in evil
+
+
+def test_policy_allows_this_script_and_style_and_nothing_else(evil: str) -> None:
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', evil)
+    (style,) = re.findall(r"<style>(.*?)</style>", evil, re.DOTALL)
+    (script,) = re.findall(r"<script>(.*?)</script>", evil, re.DOTALL)
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_page_refers_to_nothing_outside(evil: str) -> None:
+    for tag, attributes in Elements(evil).found:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "audio", "video")
+        assert not {"src", "srcset", "style", "action"} & attributes.keys()
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"url\(|@import", page.asset("page.css"))
+    # The name of SVG is an address that nobody fetches.
+    assert re.findall(r"\w+://\S+?(?=\")", page.asset("page.js")) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|import\(|sendBeacon", page.asset("page.js"))
+
+
+def test_script_makes_no_markup_from_text() -> None:
+    script = page.asset("page.js")
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
+        assert way not in script
+    assert "<" not in page.asset("page.css")
+    assert not re.search(r"</|<!--|<script", script)  # would end the script element, or confuse its end
+
+
+# ------------------------------------------------------------------------------------------------ colours
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2.2, from 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def scheme_colours(scheme: int) -> dict[str, str]:
+    """The colours of the light scheme (0), or of the dark one (1), which changes some of them."""
+    blocks = page.asset("page.css").split(":root {")[1 : 2 + scheme]
+    return {
+        name: value
+        for block in blocks
+        for name, value in re.findall(r"--([\w-]+): (#\w{6});", block.split("}")[0])
+    }
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_told_apart(scheme: int) -> None:
+    colours = scheme_colours(scheme)
+    for ground in ("paper", "well"):
+        assert contrast(colours["ink"], colours[ground]) > 12
+        pins = [f"pin-{n}" for n in range(page.COLOURS)]
+        for text in ("soft", "accent", *pins):
+            assert contrast(colours[text], colours[ground]) > 4.5, (text, ground)
+        for thing in ("edge", "counter"):  # controls and parts of charts: WCAG 1.4.11
+            assert contrast(colours[thing], colours[ground]) > 3, (thing, ground)
+    assert contrast(colours["on-accent"], colours["accent"]) > 4.5
+    assert contrast(colours["on-counter"], colours["counter"]) > 4.5
+
+
+def test_controls_have_an_edge_that_can_be_seen() -> None:
+    style = page.asset("page.css")
+    for control in (".piece", ".follows", ".finder input", ".quiet", ".dot"):
+        (border,) = re.findall(rf"^{re.escape(control)} {{[^}}]*border: ([^;]*);", style, re.MULTILINE)
+        assert border.endswith("solid var(--edge)"), control
+    tracks = re.findall(r"-track {([^}]*)}", style)
+    assert len(tracks) == 4
+    assert all("var(--edge)" in track for track in tracks)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_on_every_shade_can_be_read(scheme: int) -> None:
+    block = page.asset("page.css").split(":root {")[1 + scheme].split("}")[0]
+    colours = scheme_colours(scheme)
+    (flip,) = map(float, re.findall(r"--flip: ([\d.]+);", block))
+    accent, well = (
+        np.array([int(colours[name][i : i + 2], 16) for i in (1, 3, 5)]) for name in ("accent", "well")
+    )
+    for shade in np.linspace(0, 1, 101):
+        ground = "#" + "".join(f"{round(c):02x}" for c in shade * accent + (1 - shade) * well)
+        assert contrast(colours["on-accent" if shade > flip else "on-shade"], ground) > 4.5
+
+
+# ------------------------------------------------------------------------------------------------ sizes
+
+
+def test_ten_tokens_on_the_124m_model_fit_into_four_megabytes(tmp_path: Path) -> None:
+    # Everything as in the official gpt2 but the width, whose part of the file is added by hand.
+    model = random_gpt2(vocab_size=50257, n_layer=12, n_head=12, n_embd=24)
+    comparison = "I hate the little grey dog of my dear neighbour"
+    text = written(tmp_path, model, comparison.replace("hate", "love"), comparisons=[comparison])
+    assert [len(context["tokens"]) for context in data_of(text)["contexts"]] == [10, 10]
+    embeddings = 2 * 2 * 10 * (768 - 24) * 4 * 4 / 3
+    assert len(text.encode()) + embeddings < 4e6
+
+
+def test_many_contexts_and_large_models_show_fewer_tokens() -> None:
+    small = random_gpt2(vocab_size=307)
+    assert page.shown_tokens(small, [[0] * 5]) == 5
+    assert page.shown_tokens(small, [[0] * 1000]) == page.MOST_TOKENS
+    large = replace(small, config=replace(small.config, n_layer=48, n_head=25, n_embd=50))
+    alone, together = (page.shown_tokens(large, [[0] * 1000] * n) for n in (1, 4))
+    assert page.MOST_TOKENS > alone > together == page.FEWEST_TOKENS
+    assert 48 * 25 * alone * (alone + 3) / 2 <= page.ATTENTION_BUDGET
+
+
+# ------------------------------------------------------------------------------------- what can go wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"temperature": -1.0}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_p": 0.0}, "top_p is 0"),
+        ({"min_p": 2.0}, "min_p is 2"),
+        ({"candidates": [" you", ""]}, "candidates: one is empty"),
+    ],
+)
+def test_impossible_arguments(model: GPT2, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        written(tmp_path, model, "I love", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_prompt_longer_than_the_context(model: GPT2, tmp_path: Path) -> None:
+    with pytest.raises(ContextLengthError, match="256"):
+        written(tmp_path, model, "word " * 300)
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_encoded(model: GPT2, tmp_path: Path) -> None:
+    with pytest.raises(ContextLengthError, match="at least 156,250 tokens"):
+        written(tmp_path, model, "I love", comparisons=["a" * 20_000_000])
+
+
+def test_logits_that_are_not_finite(model: GPT2, tmp_path: Path) -> None:
+    ln_f = replace(model.parameters.ln_f, bias=np.full_like(model.parameters.ln_f.bias, np.nan))
+    broken = replace(model, parameters=replace(model.parameters, ln_f=ln_f))
+    with pytest.raises(NumericsError, match="not finite"):
+        written(tmp_path, broken, "I love")
+
+
+def test_folder_that_does_not_exist(model: GPT2, tmp_path: Path) -> None:
+    with pytest.raises(MiniGPTError, match=r"no folder .*missing; create it"):
+        page.write_page(tmp_path / "missing" / "page.html", model, TOKENIZER, "I love", source=SOURCE)
+
+
+def test_folder_in_place_of_a_file(model: GPT2, tmp_path: Path) -> None:
+    with pytest.raises(MiniGPTError, match="is a folder"):
+        page.write_page(tmp_path, model, TOKENIZER, "I love", source=SOURCE)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_device_is_not_replaced(model: GPT2) -> None:
+    with pytest.raises(MiniGPTError, match="not a regular file"):
+        page.write_page("/dev/null", model, TOKENIZER, "I love", source=SOURCE)
+    assert not Path("/dev/null").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_link_stays_a_link(model: GPT2, tmp_path: Path) -> None:
+    (tmp_path / "link.html").symlink_to(tmp_path / "target.html")
+    path = page.write_page(tmp_path / "link.html", model, TOKENIZER, "I love", source=SOURCE)
+    assert (tmp_path / "link.html").is_symlink()
+    assert path.name == "target.html"
+    assert path.stat().st_size > 100_000
+
+
+def test_failed_write_leaves_the_old_file(
+    model: GPT2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("before", encoding="utf-8")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MiniGPTError, match=r"page\.html: cannot be written: No space left on device\."):
+        page.write_page(target, model, TOKENIZER, "I love", source=SOURCE)
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+    assert target.read_text(encoding="utf-8") == "before"
