@@ -28,7 +28,7 @@ from ..inspection import Trace, trace
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2
 from ..sampling import Sampling, probabilities
-from ..scoring import NextToken, candidates, next_tokens, rank
+from ..scoring import NextToken, candidates, never_seen, never_seen_note, next_tokens, rank
 from ..tokenizer import AnyTokenizer, bytes_of, text_of
 from .document import Context, prompt_ids, read_context, start_generation
 from .terminal import WIDEST, console, cut, harmless, sparkline, table, visible
@@ -52,7 +52,7 @@ def tell(source: Source, model: GPT2, tokenizer: AnyTokenizer, args: argparse.Na
     tokens = [token_label(tokenizer, token_id) for token_id in ids]
 
     tell_title(out, source, model)
-    tell_tokens(out, context, tokens, tokenizer)
+    tell_tokens(out, context, tokens, tokenizer, len(never_seen(model, ids)))
     tell_embedding(out, passed, tokens)
     tell_blocks(out, passed, tokens)
     tell_logits(out, passed, context)
@@ -85,7 +85,9 @@ def tell_title(out: Console, source: Source, model: GPT2) -> None:
     heading(out, harmless(f"{Path(source.name).name or source.name}: {size}"), harmless(source.origin))
 
 
-def tell_tokens(out: Console, context: Context, tokens: list[str], tokenizer: AnyTokenizer) -> None:
+def tell_tokens(
+    out: Console, context: Context, tokens: list[str], tokenizer: AnyTokenizer, n_unseen: int
+) -> None:
     """Step 1: the tokens and their ids."""
     step(out, "1", "Text becomes tokens", where(type(tokenizer).encode))
     if context.prompt:
@@ -98,6 +100,8 @@ def tell_tokens(out: Console, context: Context, tokens: list[str], tokenizer: An
         "id": [str(token_id) for token_id in context.ids],
     }
     say(out, *side_by_side(lines, room(out)))
+    if n_unseen:
+        say(out, never_seen_note(n_unseen, len(tokens)))
 
 
 def tell_embedding(out: Console, passed: Trace, tokens: list[str]) -> None:

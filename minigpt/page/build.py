@@ -41,7 +41,7 @@ from ..inspection.lens import residual_names, unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
 from ..sampling import Number, Sampling, check_finite, probabilities
-from ..scoring import largest
+from ..scoring import largest, never_seen, never_seen_note
 from ..tokenizer import AnyTokenizer, bytes_of
 
 FOLDER = Path(__file__).resolve().parent
@@ -116,6 +116,8 @@ def everything_computed(
     size = shown_tokens(model, contexts)
     passes = [run(model, ids, size) for ids in contexts]
     pins, notes = followed(tokenizer, candidates, passes)
+    unseen = [(len(never_seen(model, ids)), len(ids)) for ids in contexts]
+    notes += [never_seen_note(*counts) for counts in unseen if counts[0]]
     watched = np.unique(np.concatenate([pins, *(largest(p.logits, WATCHED) for p in passes)]))
     shown = [context(text, model, p, watched) for text, p in zip(texts, passes, strict=True)]
     return {"pins": pins, "notes": notes, "contexts": shown}

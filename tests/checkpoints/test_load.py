@@ -24,7 +24,7 @@ from minigpt.checkpoints.load import (
     named_parameters,
     read_config,
 )
-from minigpt.checkpoints.tokenizer_files import vocab_of
+from minigpt.checkpoints.tokenizer_files import tokenizer_files
 from minigpt.errors import CheckpointError, ConfigError, InputError, MiniGPTError
 from minigpt.model import Config, Parameters
 from minigpt.tokenizer import Tokenizer
@@ -425,8 +425,9 @@ def test_shards_must_agree_with_the_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, "vocab.json"])
 def test_links_do_not_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     folder = save_checkpoint(tmp_path / "inside", vocab_size=50257, n_embd=4, n_head=1, n_layer=1)
-    vocab = vocab_of(Tokenizer())
-    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    for tokenizer_file in ("vocab.json", "merges.txt"):
+        text = tokenizer_files(Tokenizer())[tokenizer_file]
+        (folder / tokenizer_file).write_text(text, encoding="utf-8")
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     with pytest.raises(CheckpointError, match="leads out of its folder"):

@@ -65,9 +65,11 @@ def prompt_ids(
     from .. import document
 
     prompt = read_standard_input() if args.prompt == "-" else args.prompt
+    ids = document.prompt_ids(model, tokenizer, prompt)
     if not prompt:
-        notice("the prompt is empty: the model starts from the sign that stands between texts.")
-    return document.prompt_ids(model, tokenizer, prompt)
+        start = labels(tokenizer, ids)[0]
+        notice(f"the prompt is empty: the model starts from {start}, the sign between texts.")
+    return ids
 
 
 def about(
@@ -123,9 +125,10 @@ def donor_ids(
     """The ids of the prompt of `--patch-from`; an empty one is what it is for PROMPT."""
     from .. import document
 
-    if not args.patch_from:
-        notice("--patch-from is empty: its forward pass starts from the sign that stands between texts.")
     ids = document.prompt_ids(model, tokenizer, args.patch_from)
+    if not args.patch_from:
+        start = labels(tokenizer, ids)[0]
+        notice(f"--patch-from is empty: its forward pass starts from {start}, the sign between texts.")
     if len(ids) != n_tokens:
         raise InputError(
             f"--patch-from: its number of tokens is {len(ids)}, and that of PROMPT {n_tokens}; "

@@ -86,6 +86,7 @@ class Score:
     bits_per_token: float
     bits_per_byte: float
     most_surprising: list[Surprise]
+    never_seen: int  # tokens that were not in what the model was trained on
 
 
 def score_text(
@@ -94,7 +95,7 @@ def score_text(
     """Run the model over the text, with a progress bar if that takes long."""
     import numpy as np
 
-    from ...scoring import checked_stride, perplexity_of, score_windows, windows
+    from ...scoring import checked_stride, never_seen, perplexity_of, score_windows, windows
     from ...tokenizer import token_text
 
     stride = checked_stride(stride, model.config.n_positions)
@@ -123,6 +124,7 @@ def score_text(
         bits_per_token=bits / len(positions),
         bits_per_byte=bits / n_bytes,
         most_surprising=[surprise(int(index)) for index in np.argsort(logprobs, kind="stable")[:top]],
+        never_seen=len(never_seen(model, ids.tolist())),
     )
 
 
@@ -148,8 +150,12 @@ def with_progress(scored: Iterator["ScoredTokens"], n_windows: int) -> Iterator[
 
 def show(out: "Console", title: str, score: Score) -> None:
     """The figures with what they mean, and the surprises in context."""
+    from ...scoring import never_seen_note
+
     out.width = min(out.width, WIDEST)
     out.print(f"{harmless(title)}: {score.tokens:,} tokens\n")
+    if score.never_seen:
+        out.print(f"{never_seen_note(score.never_seen, score.tokens)}\n")
     figures = (
         (score.perplexity, "perplexity: as unsure as between so many equally likely tokens"),
         (score.bits_per_token, "bits per token: the same as a logarithm"),
