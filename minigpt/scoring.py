@@ -159,7 +159,7 @@ def continuation_logprobs(model: GPT2, prompt: Sequence[int], continuation: Sequ
     prompt_ids = checked_text("prompt", prompt, model.config)
     ids = checked_text("continuation", continuation, model.config)
     if not len(prompt_ids):
-        raise InputError("prompt: no tokens; to start from nothing, give the id of <|endoftext|>.")
+        raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")
     seen = checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
     return logprobs_of(model(seen, logits_to_keep=len(ids)), ids) if len(ids) else np.empty(0)
 
