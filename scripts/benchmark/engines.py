@@ -1,4 +1,4 @@
-"""The programs that `scripts/benchmark/run.py` compares: each answers the same requests in a process of its own.
+"""The programs that the benchmark compares: each answers the same requests in a process of its own.
 
     python -m scripts.benchmark.engines ENGINE FOLDER
 
