@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..tokenizer import vocabulary
-from .tensors import inside, present, read_bytes
+from .reading import present, read_bytes
 
 LONGEST = 6 << 20  # bytes; GPT-2's tokenizer.json has 1.4 MB, or 3.6 MB as transformers 5 indents it
 # Files of other kinds of tokenizers: WordPiece, SentencePiece, tiktoken.
@@ -64,7 +64,7 @@ def other_tokenizer(folder: Path) -> str | None:
     """The name of a tokenizer file in a folder that is not GPT-2's; None if all are, or there is none."""
     for name, is_same in TOKENIZER_FILES.items():
         if present(folder / name):
-            content = read_bytes(inside(folder, name), LONGEST)
+            content = read_bytes(folder / name, LONGEST)
             try:
                 same = is_same(content.decode("utf-8"))
             except (

@@ -233,7 +233,7 @@ def with_nan(array: np.ndarray) -> np.ndarray:
         (changed("ln_f.bias", with_nan), r"'ln_f\.bias' holds nan"),
         (changed("wpe.weight", lambda a: a / np.float32(0)), r"'wpe\.weight' holds -?inf"),
         (lambda t: t | {"h.3.ln_1.bias": t["ln_f.bias"]}, r"n_layer is 3.*has 4 blocks"),
-        (lambda t: t | {"score.weight": t["ln_f.bias"]}, r"'score\.weight' has no place"),
+        (lambda t: t | {"scores.weight": t["ln_f.bias"]}, r"'scores\.weight' has no place"),
         (
             lambda t: t | {"h.0.crossattention.c_attn.weight": t["ln_f.bias"]},
             r"crossattention.*has no place.*cross-attention",
@@ -243,7 +243,10 @@ def with_nan(array: np.ndarray) -> np.ndarray:
             lambda t: t | {"transformer.wte.weight": t["wte.weight"]},
             r"'transformer\.wte\.weight' has the pre",
         ),
-        (lambda t: t | {"transformer.lm_head.weight": t["wte.weight"]}, "has the prefix"),
+        (lambda t: t | {"transformer.lm_head.weight": t["wte.weight"]}, "lm_head.weight' has no place"),
+        (lambda t: t | {"lm_head.bias": t["ln_f.bias"]}, r"'lm_head\.bias' has no place"),
+        (without("h.1.attn.c_proj.bias"), r"h\.1\.attn\.c_proj\.bias is missing"),
+        (without("ln_f.bias"), r"ln_f\.bias is missing"),
         (lambda t: {}, "no blocks"),
         (renamed("bert."), "a BERT checkpoint"),
         (renamed("model.layers."), "a Llama-like checkpoint"),
@@ -454,7 +457,7 @@ def test_a_pipe_does_not_block(tmp_path: Path, name: str) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path / "model")
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"only pytorch_model\.bin.*save_pretrained"):
+    with pytest.raises(CheckpointError, match=r"only 'pytorch_model\.bin'.*save_pretrained"):
         load_model(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(CheckpointError, match=r"no model\.safetensors"):
