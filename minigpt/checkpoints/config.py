@@ -18,8 +18,8 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-# GPT2Model is the same network saved without its head, which is the token embedding; GPT2DoubleHeadsModel has a
-# second head, for choosing between texts.
+# GPT2Model is the same network saved without its head, which is the token embedding; GPT2DoubleHeadsModel has
+# a second head, for choosing between texts.
 ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel")
 # What would change the logits and is not computed here. Everything else that a config may hold (dropout,
 # initialisation, summaries, generation defaults) changes nothing when the model runs, and

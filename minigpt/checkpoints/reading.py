@@ -38,7 +38,7 @@ def present(path: Path) -> bool:
 def open_file(path: Path) -> BinaryIO:
     """An ordinary file in its folder, opened for reading. Raises `CheckpointError` if it is none."""
     try:
-        file = open(path, "rb", opener=_open_at_once)  # noqa: PTH123, SIM115 - Path.open takes no opener
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - Path.open takes no opener
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CheckpointError(f"{path}: {_why_closed(path, error)}.") from None
     try:
@@ -83,8 +83,8 @@ def _check_opened(file: BinaryIO, path: Path) -> None:
 def _is_blob(target: Path, folder: Path) -> bool:
     """Whether a link leads to where the Hub's client keeps the content of a snapshot's files.
 
-    `models--<owner>--<name>/snapshots/<commit>/<file>` is a link into `models--<owner>--<name>/blobs`, or into
-    the `blobs/<two digits>` that the repositories of one cache share since huggingface_hub 2.
+    `models--<owner>--<name>/snapshots/<commit>/<file>` is a link into `models--<owner>--<name>/blobs`, or
+    into the `blobs/<two digits>` that the repositories of one cache share since huggingface_hub 2.
     """
     if folder.parent.name != "snapshots" or not folder.parents[1].name.startswith("models--"):
         return False

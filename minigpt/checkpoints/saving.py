@@ -1,8 +1,8 @@
-"""From a model to a folder that other programs load as well: the layout of `transformers`' `save_pretrained`.
+"""From a model to a folder that other programs load: the layout of `save_pretrained` of transformers.
 
-`config.json`, `generation_config.json`, the tokenizer's files and, last, `model.safetensors`. They are written
-under another name first, so that nobody ever finds half of a checkpoint, and what was there before stays until
-all of the new one is on the disk. docs/checkpoints.md says where to go from such a folder.
+`config.json`, `generation_config.json`, the tokenizer's files and, last, `model.safetensors`. They are
+written under other names first, so that nobody ever finds half of a checkpoint, and what was there before
+stays until all of the new one is on the disk. docs/checkpoints.md says where to go from such a folder.
 """
 
 import json
@@ -39,11 +39,11 @@ def save(
 ) -> None:
     """Write a model and its tokenizer into a folder, from which `load` and `transformers` read the same.
 
-    `dtype` is "float32", or "float16" for half the size and rounded weights. The folder must be new or empty.
-    With `overwrite`, which is for training that saves again and again, it may hold the same model with other
-    weights, and files that belong to no checkpoint; only the weights are replaced. Raises `CheckpointError` if
-    the folder holds something else or cannot be written, `InputError` for a model that is no GPT-2's or whose
-    numbers are not finite in that `dtype`; then the folder is as it was.
+    `dtype` is "float32", or "float16" for half the size and rounded weights. The folder must be new or
+    empty. With `overwrite`, which is for training that saves again and again, it may hold the same model
+    with other weights, and files that belong to no checkpoint; only the weights are replaced. Raises
+    `CheckpointError` if the folder holds something else or cannot be written, `InputError` for a model that
+    is no GPT-2's or whose numbers are not finite in that `dtype`; then the folder is as it was.
     """
     folder, dtype = Path(os.path.expanduser(folder)), checked_dtype(dtype)  # noqa: PTH111 - leaves `~nobody`
     check_model(model, tokenizer)
@@ -77,13 +77,13 @@ def check_model(model: GPT2, tokenizer: Tokenizer) -> None:
             raise InputError(f"{name}: found {type(value).__name__}; expected a minigpt.{kind.__name__}.")
     if model.block not in (None, standard.block):
         raise InputError(
-            "model: it has a block of its own, which whoever loads a GPT-2 would not compute; keep its arrays "
-            "(minigpt.named_parameters) together with the code of the block."
+            "model: it has a block of its own, which whoever loads a GPT-2 would not compute; keep its "
+            "arrays (minigpt.named_parameters) together with the code of the block."
         )
     if tokenizer.n_vocab > model.config.vocab_size:
         raise InputError(
-            f"tokenizer: it has {tokenizer.n_vocab:,} tokens, and the model knows {model.config.vocab_size:,}; "
-            "save the model with its own tokenizer."
+            f"tokenizer: it has {tokenizer.n_vocab:,} tokens, and the model knows "
+            f"{model.config.vocab_size:,}; save the model with its own tokenizer."
         )
 
 

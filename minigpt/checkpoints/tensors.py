@@ -176,15 +176,16 @@ class TensorFile:
         return tensors
 
     def _tensor(self, name: str, entry: Any) -> StoredTensor:
-        match entry:  # safetensors writes the first form, and reads both
-            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [first, last]} | [
-                str(dtype),
-                [*shape],
-                [first, last],
-            ] if len(shape) <= 64 and all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, first, last)):
+        if isinstance(entry, dict):  # as safetensors writes it; it also reads a list of the values
+            entry = [entry.get(key) for key in ("dtype", "shape", "data_offsets")]
+        match entry:
+            case [str(dtype), [*shape], [first, last]] if len(shape) <= 64 and all(
+                type(n) is int and 0 <= n < 1 << 63 for n in (*shape, first, last)
+            ):
                 return StoredTensor(name, self, dtype, tuple(shape), first, last)
         raise CheckpointError(
-            f"{self.path}: {shown(name)} is described as {shown(entry)}; expected dtype, shape and data_offsets."
+            f"{self.path}: {shown(name)} is described as {shown(entry)}; expected dtype, shape and "
+            "data_offsets."
         )
 
     def _check_places(self, tensors: Iterable[StoredTensor], n_bytes: int) -> None:
@@ -295,12 +296,12 @@ CONVERT = (
 OTHERS = {
     r"adapter_(config\.json|model\..+)": "That is a PEFT adapter; merge it into its base model first: "
     "peft's merge_and_unload(), then save_pretrained(NEW_FOLDER).",
-    r"model-\d+-of-\d+\.safetensors": f"That is a shard, and {INDEX_FILE}, which puts them together, is missing.",
+    r"model-\d+-of-\d+\.safetensors": f"That is a shard; {INDEX_FILE}, which joins them, is missing.",
     r".+\.safetensors": "If that is the model, give the path of the file itself.",
     r".+\.(bin|pt|pth|ckpt|pkl)": CONVERT,
     r".+\.gguf": "That is llama.cpp's format; take the original checkpoint.",
-    r".+\.(h5|msgpack|ot|onnx)|model\.ckpt.*": "That is another library's format; take the safetensors of the "
-    "original checkpoint, or convert it with transformers.",
+    r".+\.(h5|msgpack|ot|onnx)|model\.ckpt.*": "That is another library's format; take the safetensors of "
+    "the original checkpoint, or convert it with transformers.",
     r"checkpoint-\d+": "That is a folder as transformers' Trainer writes it; give its path.",
 }
 
