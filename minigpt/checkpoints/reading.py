@@ -19,6 +19,9 @@ from ..errors import CheckpointError
 # The header of the official gpt2-xl has 60 kB. JSON takes up to fifty times its length in memory.
 LONGEST_JSON = 2 << 20
 DEEPEST_JSON = 64  # a tokenizer.json is 8 deep; the parser of JSON calls itself for each bracket
+MOST_MARKS = (
+    3 << 19
+)  # commas and brackets; GPT-2's tokenizer.json has 250,000. Each value takes up to 200 bytes
 
 
 def shown(value: object, longest: int = 80) -> str:
@@ -126,6 +129,8 @@ def parse_json(text: bytes, path: Path) -> Any:
 
     if other := recognised(text):
         raise CheckpointError(f"{path}: {other}.")
+    if sum(map(text.count, (b",", b"[", b"{", b"]", b"}"))) > MOST_MARKS:
+        raise CheckpointError(f"{path}: holds over a million values, which no file of its kind does.")
     if _depth(text) > DEEPEST_JSON:
         raise CheckpointError(f"{path}: not valid JSON of its kind: brackets are nested too deep.")
     try:
@@ -138,9 +143,12 @@ def _depth(text: bytes) -> int:
     """How deep brackets are nested, those in strings not counted."""
     codes = np.frombuffer(text.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
     outside = ~np.logical_xor.accumulate(codes == ord('"'))
-    opening = np.isin(codes, list(b"[{")) & outside
-    closing = np.isin(codes, list(b"]}")) & outside
-    return int(np.cumsum(opening.astype(np.int8) - closing, dtype=np.int32).max(initial=0))
+    steps = np.frombuffer(codes.tobytes().translate(STEPS), np.int8)
+    return int(np.cumsum(steps[outside & (steps != 0)], dtype=np.int32).max(initial=0))
+
+
+# 1 for an opening bracket, -1 for a closing one.
+STEPS = bytes(1 if code in b"[{" else 255 if code in b"]}" else 0 for code in range(256))
 
 
 # ------------------------------------------------------------------------------- what there is instead
