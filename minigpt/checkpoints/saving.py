@@ -59,7 +59,7 @@ def save(
 # ------------------------------------------------------------------------------------------ what is saved
 
 
-def checked_dtype(dtype: DTypeLike) -> str:
+def checked_dtype(dtype: Any) -> str:
     """The name of a type in which a checkpoint can be saved."""
     try:
         name = np.dtype(dtype).name
@@ -70,7 +70,7 @@ def checked_dtype(dtype: DTypeLike) -> str:
     return name
 
 
-def check_model(model: GPT2, tokenizer: Tokenizer) -> None:
+def check_model(model: Any, tokenizer: Any) -> None:
     """Raise `InputError` unless other programs compute the same from what is saved."""
     for name, value, kind in (("model", model, GPT2), ("tokenizer", tokenizer, Tokenizer)):
         if not isinstance(value, kind):
@@ -160,6 +160,7 @@ def write_checkpoint(folder: Path, texts: dict[str, str], arrays: dict[str, np.n
             save_file(arrays, staged / SINGLE_FILE, metadata={"format": "pt"})
         except SafetensorError as error:  # of the disk
             raise OSError(str(error)) from None
+        shutil.copymode(staged / "config.json", staged / SINGLE_FILE)  # safetensors lets only the owner read
         if not is_there:
             staged.rename(folder)
             return
