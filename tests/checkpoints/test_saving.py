@@ -146,7 +146,7 @@ def test_arguments_of_another_kind_are_explained(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match=r"tokenizer: found NoneType; expected a minigpt\.Tokenizer"):
         saving.check_model(random_gpt2(), None)
     for dtype in (None, 3, "float33", np.complex64):
-        with pytest.raises(InputError, match="dtype: found .*expected float32 or float16"):
+        with pytest.raises(InputError, match=r"dtype: found .*expected float32 or float16"):
             saving.checked_dtype(dtype)
 
 
