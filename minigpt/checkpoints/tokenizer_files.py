@@ -42,7 +42,7 @@ FOREIGN_FILES = {
     "spiece.model": "SentencePiece",
     "tokenizer.model": "SentencePiece",
     "sentencepiece.bpe.model": "SentencePiece",
-    "tiktoken.model": "a tiktoken file of another model",
+    "tiktoken.model": "another model's, in tiktoken's format",
 }
 # All that say which tokenizer it is.
 TOKENIZER_FILES = (*OWN_FILES, *SETTINGS_FILES, "added_tokens.json", *FOREIGN_FILES)
@@ -334,11 +334,18 @@ def assemble(found: Vocabulary, end: int | None) -> Tokenizer:
     if missing := alphabet - found.vocab.keys():
         refuse(found.file, f"{len(missing)} of the 256 bytes have no token in it")
     ids = {named_token(name): token_id for name, token_id in found.vocab.items() if alphabet.issuperset(name)}
+    later = {left + right for left, right in found.merges}
     for left, right in found.merges:
+        later.discard(left + right)
         for token in (left, right, left + right):
+            if token in later:
+                made = shown(token_name(left + right))
+                raise CheckpointError(
+                    f"{found.file}: the merge that makes {made} stands before that of its part."
+                )
             if token not in ids:
                 raise CheckpointError(
-                    f"{found.file}: {shown(token_name(token))} is missing, of which a merge tells."
+                    f"{found.file}: {shown(token_name(token))} has no id, but a merge names it."
                 )
     added = [token for token in found.added.values() if token.text]
     return Tokenizer(

@@ -28,9 +28,9 @@ from ..inspection.tracing import definition, file_name
 from ..model import GPT2, n_parameters
 from ..sampling import Sampling, probabilities
 from ..scoring import NextToken, candidates, never_seen, never_seen_note, next_tokens, rank
-from ..tokenizer import AnyTokenizer, bytes_of, text_of
+from ..tokenizer import AnyTokenizer, text_of
 from .document import Context, prompt_ids, read_context, start_generation
-from .terminal import WIDEST, console, cut, harmless, sparkline, table, visible
+from .terminal import WIDEST, console, cut, harmless, sparkline, table, visible, visible_token
 
 SHORTEST_BAR, LONGEST_BAR = 8, 40
 BARS = ""  # the name of the column of bars
@@ -418,8 +418,8 @@ def fitting(widths: Sequence[int], width: int) -> int:
 
 
 def token_label(tokenizer: AnyTokenizer, token_id: int) -> str:
-    """A token for the eye; half a character shows as its bytes."""
-    return cut(visible(bytes_of(tokenizer, token_id)), 24)
+    """A token in at most 24 columns."""
+    return cut(visible_token(tokenizer, token_id), 24)
 
 
 def percent(probability: float | np.floating[Any]) -> str:

@@ -14,7 +14,6 @@ script, by its hash.
 """
 
 import base64
-import functools
 import hashlib
 import html
 import inspect
@@ -34,7 +33,7 @@ from jaxtyping import Float, Float32, Int
 from .. import __version__
 from ..checkpoints.find import Source
 from ..cli.document import model_document, prompt_ids
-from ..cli.terminal import harmless, visible
+from ..cli.terminal import harmless, visible, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import write_whole
 from ..inspection.lens import residual_names, unembed
@@ -42,7 +41,7 @@ from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
 from ..sampling import Number, Sampling, check_finite, probabilities
 from ..scoring import largest, never_seen, never_seen_note
-from ..tokenizer import AnyTokenizer, bytes_of
+from ..tokenizer import AnyTokenizer
 
 FOLDER = Path(__file__).resolve().parent
 # How much of a long context the views of single tokens show. Attention grows with the square of it: the
@@ -206,10 +205,7 @@ def unique(ids: Iterable[int]) -> list[int]:
 
 def token_texts(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
     """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return [visible_token(bytes_of(tokenizer, token_id)) for token_id in range(vocab_size)]
-
-
-visible_token = functools.lru_cache(1 << 17)(visible)  # the next page shows the same tokens
+    return [visible_token(tokenizer, token_id) for token_id in range(vocab_size)]
 
 
 def context(text: str, model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import InputError, NumericsError, notice
-from ..terminal import cut, harmless, visible
+from ..terminal import cut, harmless, visible_token
 from . import add_model_arguments, read_standard_input, text
 
 if TYPE_CHECKING:
@@ -181,9 +181,7 @@ def not_finite(changes: list[str], instead: str) -> InputError:
 
 def labels(tokenizer: "minigpt.tokenizer.AnyTokenizer", ids: list[int]) -> list[str]:
     """Tokens as they are shown: nothing invisible, nothing that steers the terminal."""
-    from ...tokenizer import bytes_of
-
-    return [visible(bytes_of(tokenizer, token_id)) for token_id in ids]
+    return [visible_token(tokenizer, token_id) for token_id in ids]
 
 
 def pad(text: str, width: int, right: bool = False) -> str:
