@@ -147,8 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Be quiet."""
 
     def _answer(self) -> None:
+        self.path = re.sub(r"^http://[^/]+", "", self.path)  # what is before it, a proxy is told
         self.hub.requests.append(Request(self.command, self.path, dict(self.headers)))
-        path = re.sub(r"^http://[^/]+", "", self.path.partition("?")[0])  # as a proxy is asked
+        path = self.path.partition("?")[0]
         if match := re.fullmatch(r"/storage/(.+)/resolve/([^/]+)/([^/]+)", path):
             return self._serve(*match.groups(), stored=True)
         if match := re.fullmatch(r"/(.+)/resolve/([^/]+)/([^/]+)", path):

@@ -586,7 +586,7 @@ def test_the_default_asks_the_hub_and_nobody_else(
     resolved = {event.split()[-1] for event in events if "getaddrinfo" in event}
     assert resolved <= {"127.0.0.1", "localhost"}
     assert stub.asked("model.safetensors", "HEAD")
-    assert bool(stub.asked("config.json")) == here
+    assert bool(stub.asked("/storage/")) == here
 
 
 def test_a_hub_that_cannot_be_resolved(tmp_path: Path) -> None:
@@ -615,7 +615,7 @@ def test_the_decision_and_the_download_go_through_the_same_proxy(
     env = {"HF_ENDPOINT": "http://hub.invalid", proxied: stub.endpoint}
     done, _ = watched("I love", cwd=tmp_path, program=NO_OFFICIAL_WEIGHTS + WATCHED, **env)
     assert done.returncode == 1, done.stderr
-    assert f"expected sha256 {official.weights_sha256}" in done.stderr
+    assert f"expected {official.weights_sha256}" in done.stderr
     stub.faults["HEAD model.safetensors"] = [Status(407)] * 10
     done, _ = watched("I love", cwd=tmp_path, program=NO_OFFICIAL_WEIGHTS + WATCHED, **env)
     assert done.returncode == 0, done.stderr
@@ -641,6 +641,7 @@ def test_a_length_that_is_not_the_promised_one(
 def start_download(stub: HubStub, cwd: Path, *options: str) -> subprocess.Popen[bytes]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "HF_HOME": str(cwd / "hf"), "HF_ENDPOINT": stub.endpoint}
+    environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"  # seconds in which nothing comes
     command = [sys.executable, "-m", "minigpt", "download", "owner/name", *options]
     with heeded_interrupts() if os.name != "nt" else contextlib.nullcontext():
         return subprocess.Popen(
@@ -685,12 +686,12 @@ def test_two_processes_download_into_one_folder(
     out = tmp_path / "out"
     first = start_download(stub, tmp_path, "--out", str(out))
     assert stub.stalled.wait(30)
-    assert not list(out.glob("*.*"))
+    assert all(path.name.startswith(".download-") for path in out.iterdir())
     second = start_download(stub, tmp_path, "--out", str(out))
     for process in (second, first):
         said, err = process.communicate(timeout=60)
         assert (process.returncode, said.decode().strip()) == (0, str(out)), err
-        assert {path.name: path.read_bytes() for path in out.iterdir()} == files
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
 
 
 # Where a disk of one's own is promised, its absence is a failure.

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import CheckpointError, DownloadError, InputError, notice
 from . import hub
 from .hub import Notify
-from .tensors import CONVERT, SINGLE_FILE, pickled, shown
+from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names, shown
 
 TINY_HINT = "`--model tiny` needs no download."
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -129,15 +129,13 @@ def _named(name: str, offline: bool, notify: Notify) -> Source:
 def _default(offline: bool, notify: Notify) -> Source:
     if here := official_here("gpt2"):
         return here
-    official = OFFICIAL["gpt2"]
-    reason = (
-        "offline" if _is_offline(offline) else hub.why_unreachable(official.repository, official.revision)
-    )
+    gpt2 = OFFICIAL["gpt2"]
+    reason = "offline" if _is_offline(offline) else hub.why_unreachable(gpt2.repository, gpt2.revision)
     if reason is None:
         return _official("gpt2", offline, notify)
     notify(
         f"gpt2 is not on this machine and cannot be downloaded ({reason}): using `tiny`, the small model "
-        f"that ships with minigpt. {_other_revision(official)}"
+        f"that ships with minigpt. {_other_revision(gpt2.repository)}"
         "`python -m minigpt download gpt2` gets the official weights."
     )
     return _tiny()
@@ -155,74 +153,24 @@ def _tiny() -> Source:
     )
 
 
-def official_here(name: str) -> Source | None:
-    """An official model that is on this machine already, in `weights/` or in the Hub's cache, or None.
-
-    Its files were compared with their sha256 when they arrived; `minigpt verify` does it again.
-    """
-    official = OFFICIAL[name]
-    for weights in (Path("weights"), PACKAGE.parent / "weights"):
-        if hub.is_complete(weights / name):
-            return Source(name, weights / name, f"official weights in {weights / name}")
-    # transformers files `gpt2` under the name by which it was asked for.
-    for repository in (official.repository, name):
-        if folder := hub.cached(repository, official.revision):
-            return Source(name, folder, official.origin)
-    return None
-
-
-def check_official(folder: Path, name: str) -> None:
-    """Raise `CheckpointError` unless the files in a folder are the official ones, by their sha256."""
-    for filename, expected in OFFICIAL[name].sha256.items():
-        try:
-            found = hub.sha256_of(folder / filename)
-        except OSError as error:
-            raise CheckpointError(f"{folder / filename}: cannot be read: {error.strerror}.") from None
-        if found != expected:
-            raise CheckpointError(
-                f"{folder / filename}: not the official {name}: sha256 {found}, expected {expected}; "
-                "delete it to download it again, or give it another folder and name that."
-            )
-
-
-def download(name: str, *, notify: Notify = notice, to: Path | None = None) -> Path:
-    """Bring a checkpoint, official or any repository's, into the Hub's cache or a folder; returns its place.
-
-    Raises `DownloadError` if it cannot be had, `ConfigError` or `CheckpointError` if it is none of GPT-2's.
-    """
-    try:
-        if official := OFFICIAL.get(name):
-            return hub.fetch(official.repository, notify, official.revision, official.sha256, to)
-        return hub.fetch(name, notify, to=to)
-    except DownloadError as error:
-        raise DownloadError(f"{name}: {error} {TINY_HINT}") from error.__cause__
-
-
 def _official(name: str, offline: bool, notify: Notify) -> Source:
     official = OFFICIAL[name]
     if _is_offline(offline):
         raise CheckpointError(
             f"model {name!r}: not on this machine, and offline; run `python -m minigpt download {name}` "
             f"where the Hub can be reached, or put its files into weights/{name}. "
-            f"{_other_revision(official)}{TINY_HINT}"
+            f"{_other_revision(official.repository)}{TINY_HINT}"
         )
     return Source(name, download(name, notify=notify), official.origin)
 
 
-def _other_revision(official: Official) -> str:
-    folder = hub.cached(official.repository, "*")
-    return (
-        f"The Hub's cache has another revision, {folder}, which can be named as a folder. " if folder else ""
-    )
-
-
 def _on_hub(repository: str, offline: bool, notify: Notify) -> Source:
     """A repository as it was when it was last downloaded; `python -m minigpt download` brings a newer one."""
-    folder = hub.cached(repository)
+    folder = cached(repository)
     if folder is None and _is_offline(offline):
         raise CheckpointError(
             f"model {repository!r}: neither a folder here nor whole in the Hub's cache, and offline. "
-            f"{TINY_HINT}"
+            f"{_other_revision(repository)}{TINY_HINT}"
         )
     folder = folder or download(repository, notify=notify)
     return Source(repository, folder, f"Hub {repository} at {folder.name[:7]}")
@@ -249,3 +197,87 @@ def _is_there(name: str) -> bool:
 
 def _is_offline(offline: bool) -> bool:
     return offline or bool(hub.client().constants.HF_HUB_OFFLINE)
+
+
+# ------------------------------------------------------------------------------------ what is here already
+
+
+def official_here(name: str) -> Source | None:
+    """An official model that is on this machine already, in `weights/` or in the Hub's cache, or None.
+
+    Its files were compared with their sha256 when they arrived; `minigpt verify` does it again.
+    """
+    official = OFFICIAL[name]
+    for weights in (Path("weights"), PACKAGE.parent / "weights"):
+        if is_complete(weights / name):
+            return Source(name, weights / name, f"official weights in {weights / name}")
+    # transformers files `gpt2` under the name by which it was asked for.
+    for repository in (official.repository, name):
+        if folder := cached(repository, official.revision):
+            return Source(name, folder, official.origin)
+    return None
+
+
+def cached(repository: str, revision: str = "main") -> Path | None:
+    """The folder of a whole checkpoint in the Hub's cache, or None.
+
+    `revision` is a commit, `*` for any, or `main` as it was seen last: then it is only whole with a file of
+    its tokenizer, or if the cache knows that there is none.
+    """
+    files = Path(hub.client().constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    try:
+        if revision == "main":
+            revision = (files / "refs" / "main").read_text(encoding="utf-8").strip()
+            names = [path.name for path in (files / "snapshots" / revision).iterdir()]
+            if not (
+                hub.tokenizer_files(names) or (files / ".no_exist" / revision / hub.NO_TOKENIZER).exists()
+            ):
+                return None
+        return next(filter(is_complete, sorted(files.glob(f"snapshots/{revision}"))), None)
+    except (OSError, ValueError):  # what cannot be read is not there
+        return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a config and all its weights, in files that can be looked at."""
+    try:
+        whole = (folder / SINGLE_FILE).is_file()
+        shards = [] if whole else shard_names(read_index(folder / INDEX_FILE))
+        return all((folder / name).is_file() for name in ("config.json", *shards))
+    except (OSError, ValueError, CheckpointError):
+        return False
+
+
+def _other_revision(repository: str) -> str:
+    folder = cached(repository, "*")
+    return f"Of another revision, the cache has {folder}, which can be given as a folder. " if folder else ""
+
+
+# ---------------------------------------------------------------------------------------- what is brought
+
+
+def download(name: str, *, notify: Notify = notice, to: Path | None = None) -> Path:
+    """Bring a checkpoint, official or any repository's, into the Hub's cache or a folder; returns its place.
+
+    Raises `DownloadError` if it cannot be had, `ConfigError` or `CheckpointError` if it is none of GPT-2's.
+    """
+    try:
+        if official := OFFICIAL.get(name):
+            return hub.fetch(official.repository, notify, official.revision, official.sha256, to)
+        return hub.fetch(name, notify, to=to)
+    except DownloadError as error:
+        raise DownloadError(f"{name}: {error} {TINY_HINT}") from error.__cause__
+
+
+def check_official(folder: Path, name: str) -> None:
+    """Raise `CheckpointError` unless the files in a folder are the official ones, by their sha256."""
+    for filename, expected in OFFICIAL[name].sha256.items():
+        try:
+            found = hub.sha256_of(folder / filename)
+        except OSError as error:
+            raise CheckpointError(f"{folder / filename}: cannot be read: {error.strerror}.") from None
+        if found != expected:
+            raise CheckpointError(
+                f"{folder / filename}: not the official {name}: sha256 {found}, expected {expected}; "
+                "delete it to download it again, or give it another folder and name that."
+            )

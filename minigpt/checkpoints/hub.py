@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what its cache on this machine holds, and what is brought from there.
+"""The Hugging Face Hub: whether it answers, and what is brought from there.
 
 Requests, cache, locks, tokens and proxies are `huggingface_hub`'s, through its public functions, so that
 `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` and the proxies mean what they mean there. What is
@@ -16,11 +16,11 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
+from logging import Filter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from ..errors import CheckpointError, DownloadError, MiniGPTError
+from ..errors import DownloadError, MiniGPTError
 from .config import read_config
 from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names
 
@@ -29,57 +29,18 @@ Hashes = Mapping[str, str] | None  # by the name of the file
 PROBE_SECONDS = 2.5  # the default model is decided within 3 seconds
 LISTING_SECONDS = 10.0
 # What tells which tokenizer a checkpoint has, be it one that minigpt refuses.
-TOKENIZER_FILES = (
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-)
+TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
 NO_TOKENIZER = "vocab.txt"  # asked for where none of these is, so that the cache notes its absence
 OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 LARGEST_SMALL_FILE = 64 << 20  # bytes, of anything but weights
 
 
-def client() -> ModuleType:
+def client() -> Any:
     """The Hub's client, with its telemetry off; its parts are imported when they are first used."""
     import huggingface_hub.constants
 
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     return huggingface_hub
-
-
-# ------------------------------------------------------------------------------------ what is here already
-
-
-def cached(repository: str, revision: str = "main") -> Path | None:
-    """The folder of a whole checkpoint in the Hub's cache, or None.
-
-    `revision` is a commit, `*` for any, or `main` as it was seen last: then it is only whole with a file of
-    its tokenizer, or if the cache knows that there is none.
-    """
-    files = Path(client().constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    try:
-        if revision == "main":
-            revision = (files / "refs" / "main").read_text(encoding="utf-8").strip()
-            names = [path.name for path in (files / "snapshots" / revision).iterdir()]
-            if not (_tokenizer_files(names) or (files / ".no_exist" / revision / NO_TOKENIZER).exists()):
-                return None
-        return next(filter(is_complete, sorted(files.glob(f"snapshots/{revision}"))), None)
-    except (OSError, ValueError):  # what cannot be read is not there
-        return None
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a folder holds a config and all its weights, in files that can be looked at."""
-    try:
-        weights = [SINGLE_FILE]
-        if not (folder / SINGLE_FILE).is_file():
-            weights = shard_names(read_index(folder / INDEX_FILE))
-        return all((folder / name).is_file() for name in ("config.json", *weights))
-    except (OSError, ValueError, CheckpointError):
-        return False
 
 
 def sha256_of(path: Path) -> str:
@@ -88,7 +49,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _tokenizer_files(names: Iterable[str]) -> list[str]:
+def tokenizer_files(names: Iterable[str]) -> list[str]:
+    """Those of the names that tell about a tokenizer."""
     return [name for name in names if any(fnmatch(name, pattern) for pattern in TOKENIZER_FILES)]
 
 
@@ -140,20 +102,22 @@ def fetch(
         def get(name: str) -> Path:
             if name not in files:
                 raise DownloadError(f"the repository has no {name}.")
-            _make_room(name, files[name].size or 0, to)
+            _make_room(name, _size(files[name]), to)
             path = Path(api.hf_hub_download(repository, name, revision=commit, local_dir=to))
             _check(path, files[name], (sha256 or {}).get(name))
             return path
 
         weights = list(sha256 or _choose(files, get))
-        megabytes = sum(files[name].size or 0 for name in weights if name in files) / 1e6
+        megabytes = sum(_size(files[name]) for name in weights if name in files) / 1e6
         source = f"{repository} ({megabytes:,.0f} MB) from {client().constants.ENDPOINT}"
-        if to or not cached(repository, commit):
+        if to or not isinstance(
+            client().try_to_load_from_cache(repository, weights[-1], revision=commit), str
+        ):
             notify(f"Downloading {source}; meanwhile `--model tiny` answers at once.")
         folder = [get(name) for name in weights][-1].parent
         if revision == "main" and to is None:
             with suppress(client().errors.EntryNotFoundError):
-                if not _tokenizer_files(files):
+                if not tokenizer_files(files):
                     api.hf_hub_download(repository, NO_TOKENIZER, revision=commit)
             api.hf_hub_download(repository, "config.json")  # now that all is there, it is the cache's `main`
     return folder
@@ -168,7 +132,7 @@ def _check_commit(commit: str | None) -> str:
 def _choose(names: Collection[str], get: Callable[[str], Path]) -> list[str]:
     """The weights of a repository; what may tell that it is not GPT-2 is fetched, and refused, first."""
     read_config(get("config.json").parent)
-    for name in _tokenizer_files(names):
+    for name in tokenizer_files(names):
         get(name)
     if SINGLE_FILE in names:
         return [SINGLE_FILE]
@@ -191,16 +155,19 @@ def _make_room(name: str, size: int, to: Path | None) -> None:
         raise OSError(errno.ENOSPC, f"{size:,} bytes are needed", str(place))
 
 
+def _size(file: Any) -> int:
+    return (file.lfs or file).size or 0  # in bytes; 0 where the Hub does not say
+
+
 def _check(path: Path, file: Any, sha256: str | None) -> None:
     """Remove what is not the promised content, and raise `DownloadError`."""
-    found, expected = f"{path.stat().st_size:,} bytes", f"{file.size or path.stat().st_size:,} bytes"
-    sha256 = sha256 or (file.lfs and file.lfs.sha256)
-    if found == expected and sha256:
-        found, expected = f"sha256 {sha256_of(path)}", f"sha256 {sha256}"
-    if found != expected:
+    size, found = path.stat().st_size, sha256_of(path)
+    expected = sha256 or (file.lfs.sha256 if file.lfs else found)
+    if (size, found) != (_size(file) or size, expected):
         for name in (path.resolve(), path):  # in the cache, the content and the link to it
             name.unlink(missing_ok=True)
-        raise DownloadError(f"{path.name} has arrived with {found}, expected {expected}; removed, try again.")
+        problem = f"{size:,} of {_size(file):,} bytes and sha256 {found}, expected {expected}"
+        raise DownloadError(f"{path.name} has arrived with {problem}; removed, try again.")
 
 
 @contextmanager
@@ -208,10 +175,7 @@ def _explained() -> Iterator[None]:
     """Turn whatever the client raises into a `DownloadError` that says why; what it logs is not shown."""
     from huggingface_hub.utils import logging
 
-    def mute(_: object) -> bool:  # of its own for each call: another may be under way
-        return False
-
-    handlers = list(logging.get_logger().handlers)
+    mute, handlers = Filter("minigpt"), list(logging.get_logger().handlers)  # others' records do not pass
     for handler in handlers:
         handler.addFilter(mute)
     try:
@@ -227,14 +191,12 @@ def _explained() -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     errors, endpoint = client().errors, client().constants.ENDPOINT
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-        return _reason(error.__cause__)
-    known = {
-        errors.GatedRepoError: "the repository is gated: accept its terms on its page, then set HF_TOKEN",
-        errors.RepositoryNotFoundError: f"{endpoint} knows no such repository (a private one needs HF_TOKEN)",
-    }
-    if type(error) in known:
-        return known[type(error)]
+    while isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, errors.GatedRepoError):
+        return "the repository is gated: accept its terms on its page, then set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{endpoint} knows no such repository (a private one needs HF_TOKEN)"
     if re.search(r"\b407\b", str(error)):
         return "the proxy asks for a password: set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT"
     if status := getattr(getattr(error, "response", None), "status_code", None):

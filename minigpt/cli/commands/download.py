@@ -33,8 +33,7 @@ def run(args: argparse.Namespace) -> None:
 
 def download_into(out: Path, name: str) -> Path:
     """Download into a folder where nothing has its name before all of it is there; returns the folder."""
-    from ...checkpoints.find import OFFICIAL, check_official, download
-    from ...checkpoints.hub import is_complete
+    from ...checkpoints.find import OFFICIAL, check_official, download, is_complete
 
     if name in OFFICIAL and is_complete(out):
         check_official(out, name)
