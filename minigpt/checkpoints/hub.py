@@ -27,7 +27,7 @@ from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shar
 Notify = Callable[[str], None]
 Hashes = Mapping[str, str] | None  # by the name of the file
 PROBE_SECONDS = 2.5  # the default model is decided within 3 seconds
-LISTING_SECONDS = 10.0
+LISTING_SECONDS = 10.0  # who asked for a model by name waits longer
 # What tells which tokenizer a checkpoint has, be it one that minigpt refuses.
 TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
 NO_TOKENIZER = "vocab.txt"  # asked for where none of these is, so that the cache notes its absence
@@ -70,7 +70,7 @@ def why_unreachable(repository: str, revision: str) -> str | None:
         try:
             with _explained():
                 _make_room(SINGLE_FILE, 0, None)
-                _check_commit(client().get_hf_file_metadata(url, timeout=PROBE_SECONDS).commit_hash)
+                _check_commit(client().get_hf_file_metadata(url, timeout=LISTING_SECONDS).commit_hash)
             answers.put(None)
         except DownloadError as error:
             answers.put(str(error).rstrip("."))

@@ -198,10 +198,6 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
     assert True in elsewhere
 
 
-@pytest.mark.skipif(
-    tuple(map(int, huggingface_hub.__version__.split(".")[:2])) < (2, 2),
-    reason="older clients take another port for the same host",
-)
 @pytest.mark.parametrize("redirected", ["the weights", "a small file", "the listing"])
 def test_the_token_does_not_go_to_another_port(
     stub: HubStub, files: Files, monkeypatch: pytest.MonkeyPatch, redirected: str
@@ -260,7 +256,7 @@ def test_what_was_asked_for_by_name_fails_with_the_reason(
         ([Stall(after=0)] * 50, "failed"),
         ([Stall(after=50_500), *[Stall(after=0)] * 50], "failed"),
         ([Drop(after=50_500), *[Drop(after=0)] * 50], "failed"),
-        ([Redirect()] * 1000, "(failed|answered HTTP 307)"),
+        ([Redirect()] * 1000, "failed"),
     ],
     ids=["401", "403", "404", "429", "500", "no answer", "no body", "half a body", "cut", "redirect loop"],
 )
@@ -763,10 +759,13 @@ def test_download_knows_what_a_name_is(stub: HubStub, capsys: pytest.CaptureFixt
     assert "a Hub id owner/name" in capsys.readouterr().err
 
 
-def test_download_does_not_go_online_where_it_must_not(
-    stub: HubStub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert main(["download", "gpt2"]) == 1
-    assert "HF_HUB_OFFLINE" in capsys.readouterr().err
+def test_download_does_not_go_online_where_it_must_not(stub: HubStub) -> None:
+    """In a program of its own: the client reads the variable when it is imported."""
+    code = (
+        "import sys; from minigpt.cli.main import main; sys.stderr = sys.stdout\n"
+        "print(main(['download', 'gpt2']))"
+    )
+    said, status = run_python(code, HF_HUB_OFFLINE="1", HF_ENDPOINT=stub.endpoint)
+    assert "HF_HUB_OFFLINE" in said
+    assert status == "1"
     assert not stub.requests
