@@ -24,10 +24,10 @@ from huggingface_hub import constants
 from minigpt.checkpoints import find as sources
 from minigpt.checkpoints import hub
 from minigpt.checkpoints.find import OFFICIAL, Official, find
-from minigpt.checkpoints.load import load_model, named_parameters
+from minigpt.checkpoints.load import load_model
 from minigpt.cli.main import main
 from minigpt.errors import CheckpointError, ConfigError, DownloadError, InputError
-from minigpt.model import GPT2
+from minigpt.model import GPT2, named_parameters
 from tests.hub_stub import COMMIT, Drop, Hang, HubStub, Redirect, Stall, Status, WrongBytes, WrongLength
 from tests.synthetic import random_gpt2, save_checkpoint
 
@@ -88,8 +88,8 @@ def snapshot(repository: str, revision: str) -> Path:
 
 
 def assert_same_parameters(model: GPT2, expected: GPT2) -> None:
-    named = named_parameters(expected.parameters)
-    for name, array in named_parameters(model.parameters).items():
+    named = named_parameters(expected)
+    for name, array in named_parameters(model).items():
         assert np.array_equal(array, named.pop(name)), name
     assert not named
 
@@ -666,7 +666,7 @@ def test_the_client_is_imported_only_where_it_is_needed(
 ) -> None:
     """Of the Hub's cache only the place is asked for, which is quick."""
     code = (
-        "import sys; from minigpt.checkpoints.load import find\n"
+        "import sys; from minigpt.checkpoints.find import find\n"
         f"find({name!r}, offline=True, notify=lambda line: None)\n"
         "print({'huggingface_hub', 'httpx2', 'httpx', 'requests', 'tqdm', 'tiktoken'} & {*sys.modules})"
     )
