@@ -22,14 +22,31 @@ def gelu(x: Array) -> Array:
     return 0.5 * x * (1.0 + np.asarray(_erf(x / math.sqrt(2.0)), x.dtype))
 
 
+def gelu_backward(dy: Array, x: Array) -> Array:
+    """The normal distribution function, plus x times its density."""
+    density = np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+    return dy * (0.5 * (1.0 + np.asarray(_erf(x / math.sqrt(2.0)), x.dtype)) + x * density)
+
+
 def relu(x: Array) -> Array:
     """max(x, 0)."""
     return np.maximum(x, 0.0)
 
 
+def relu_backward(dy: Array, x: Array) -> Array:
+    """What was cut off learns nothing."""
+    return np.where(x > 0.0, dy, 0.0)
+
+
 def silu(x: Array) -> Array:
     """x times its logistic sigmoid; the sigmoid through logaddexp, which cannot overflow."""
     return x * np.exp(-np.logaddexp(0.0, -x))
+
+
+def silu_backward(dy: Array, x: Array) -> Array:
+    """The product rule on x s, and the sigmoid's own derivative s (1 − s)."""
+    s = np.exp(-np.logaddexp(0.0, -x))
+    return dy * s * (1.0 + x * (1.0 - s))
 
 
 OTHER_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "relu": relu, "silu": silu}
