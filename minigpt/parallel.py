@@ -5,12 +5,13 @@ keep every core busy, in the elementwise half as well, which the threads of BLAS
 they run, BLAS is held to one thread, or both kinds of threads would fight over the cores.
 """
 
+import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -20,34 +21,72 @@ Result = TypeVar("Result")
 
 def available_cores() -> int:
     """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+    if hasattr(os, "sched_getaffinity"):  # macOS and Windows do not have it
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Threads:
-    """A few threads, as a context: `map` gives each a part of the work, in a fixed order.
+    """A few threads, as a context manager. What they are given and give back keeps its order.
 
-    The number of threads of BLAS belongs to the whole process, so it is set back when the last context
-    ends, and a host program finds its own again.
+        with Threads(2) as threads:
+            results = threads.map(work, parts)
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int | None = None) -> None:
+        self.count = available_cores() if count is None else count
 
     def __enter__(self) -> "Threads":
+        _one_blas_thread.enter()
         self._executor = ThreadPoolExecutor(self.count, "minigpt")
-        _limit.acquire()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        _limit.release()
         self._executor.shutdown()
+        _one_blas_thread.leave()
+
+    def start(self, work: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        """Begin some work; the `result()` of what comes back waits for it."""
+        # A new thread knows nothing of the caller's np.errstate, unless it runs in a copy of its context.
+        return self._executor.submit(copy_context().run, work, *arguments)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """`work` of every item, at the same time; the results come in the order of the items."""
-        return list(self._executor.map(work, items))
+        """`work` of every item; the results come in the order of the items."""
+        started = [self.start(work, item) for item in items]
+        return [future.result() for future in started]
 
-    def start(self, work: Callable[[], Result]) -> "Future[Result]":
-        """Begin some work; its `result()` waits for it."""
-        return self._executor.submit(work)
+    def split(self, items: Sequence[Item]) -> list[Sequence[Item]]:
+        """The items in as many runs as there are threads, equally long or nearly; none of them is empty."""
+        ends = [len(items) * n // self.count for n in range(self.count + 1)]
+        return [items[start:end] for start, end in zip(ends, ends[1:], strict=False) if end > start]
+
+
+class _OneBlasThread:
+    """Holds BLAS to one thread while anybody needs it.
+
+    The number belongs to the whole process: the first to come stores it, and the last to go restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limit = threading.Lock(), 0, None
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limit: Any = _controller().limit(limits=1, user_api="blas")
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.restore_original_limits()
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    """Finding the libraries takes a millisecond, so it is done once."""
+    return ThreadpoolController()
+
+
+_one_blas_thread = _OneBlasThread()
