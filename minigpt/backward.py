@@ -14,7 +14,7 @@ came from. And x W sends dy Wᵀ back to x, and xᵀ dy to W.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -95,6 +95,19 @@ def head_backward(
         np.matmul(d_logits, head, out=dx[part])
         d_head = d_head + d_logits.T @ rows[part]
     return logprobs.reshape(targets.shape), dx.reshape(x.shape), d_head
+
+
+def target_logprobs(x: Residual, head: Table, targets: Ids) -> PerToken:
+    """The targets' log-probabilities alone, given the last vectors (`ln_f`)."""
+    rows, row_targets = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
+    logprobs = np.empty(len(rows), x.dtype)
+    for start in range(0, len(rows), LOGIT_ROWS):
+        part = slice(start, start + LOGIT_ROWS)
+        logits = rows[part] @ head.T
+        logits -= logits.max(axis=-1, keepdims=True)
+        logprobs[part] = np.take_along_axis(logits, row_targets[part, None], -1)[:, 0]
+        logprobs[part] -= np.log(np.exp(logits, out=logits).sum(axis=-1))
+    return logprobs.reshape(targets.shape)
 
 
 # --------------------------------------------------------------------------------- the parts of a block
@@ -309,10 +322,19 @@ def check_differentiable(model: GPT2) -> None:
 
 
 def pieces_of(
-    model: GPT2, ids: Ids, targets: Ids, weights: PerToken, see: Hook | None = None
+    model: GPT2,
+    ids: Ids,
+    targets: Ids,
+    weights: PerToken | Callable[[PerToken], PerToken],
+    see: Hook | None = None,
 ) -> tuple[PerToken, Iterator[Piece]]:
-    """The targets' log-probabilities, and the gradients of Σ w (−log p), one parameter after the other."""
+    """The targets' log-probabilities, and the gradients of Σ w (−log p), one parameter after the other.
+
+    Weights that depend on the log-probabilities, as those of preferences do, make the logits twice.
+    """
     p, tape = model.parameters, record(model, ids)
+    if callable(weights):
+        weights = weights(target_logprobs(tape["ln_f"], p.lm_head, targets))
     logprobs, d_ln_f, d_head = head_backward(tape["ln_f"], p.lm_head, targets, weights, see)
     tied = p.lm_head is p.wte  # then the table learns from both of its uses: as the head, and as the embedding
 
