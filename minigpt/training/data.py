@@ -3,8 +3,9 @@
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -21,6 +22,7 @@ class Corpus:
 
     training: tuple[str, ...]
     held_out: tuple[str, ...]
+    source: dict[str, Any] | None = None  # what `read_corpus` was asked for, so that it can be asked again
 
     @property
     def training_bytes(self) -> int:
@@ -36,10 +38,20 @@ def read_corpus(
     Held out are the files of `held_out`, or without them the last `share` of every text.
     Raises `InputError` for what is missing, empty, or not UTF-8.
     """
-    texts = tuple(read_text(file) for path in paths for file in text_files(Path(path)))
-    if held_out:
-        return Corpus(texts, tuple(read_text(file) for path in held_out for file in text_files(Path(path))))
-    return split_tails(texts, share)
+    source = {"paths": absolute(paths), "held_out": absolute(held_out), "share": share}
+    texts = read_texts(paths)
+    corpus = Corpus(texts, read_texts(held_out)) if held_out else split_tails(texts, share)
+    return replace(corpus, source=source)
+
+
+def absolute(paths: Sequence[str | Path]) -> list[str]:
+    """Paths that mean the same from every folder."""
+    return [str(Path(path).absolute()) for path in paths]
+
+
+def read_texts(paths: Sequence[str | Path]) -> tuple[str, ...]:
+    """The texts of files and folders, in their order."""
+    return tuple(read_text(file) for path in paths for file in text_files(Path(path)))
 
 
 def split_tails(texts: Iterable[str], share: float = 0.1) -> Corpus:

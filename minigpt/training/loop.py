@@ -12,21 +12,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..backward import check_differentiable
-from ..errors import CheckpointError, InputError, MiniGPTError, NumericsError
+from ..checkpoints.load import load
+from ..errors import CheckpointError, InputError, NumericsError
 from ..generation import generate_text
-from ..model import GPT2, Config
+from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..tokenizer import Tokenizer
 from .curve import History
-from .data import Corpus, Tokens, bigram_bits_per_byte, random_windows, tokenize
+from .data import Corpus, Tokens, bigram_bits_per_byte, random_windows, read_corpus, tokenize
 from .evaluation import bits_per_byte, mean_loss, windows_of
-from .flat import flatten
+from .flat import flatten, named_arrays
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .state import State, check_folder, load_state, save_state
@@ -34,24 +36,77 @@ from .step import batch_gradients
 
 EVALUATIONS, SAMPLES = 20, 5  # in the course of a run
 QUICK_WINDOWS = 64  # of held-out text that an evaluation on the way reads; the last one reads all
+SAMPLE_TOKENS = 60
 SAVE_SECONDS = 300.0  # a run that is killed loses no more than this
 PROBE_SECONDS = 2.0  # for measuring how long a step takes
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a run, apart from its model and its text."""
+    """Everything that decides a run apart from its model and its text; None is decided when it begins.
 
-    steps: int
-    batch_size: int  # windows in a batch
-    accumulation: int  # batches whose gradients a step adds up
-    learning_rate: float  # at its peak
-    warmup: int  # steps on the way up to it
-    weight_decay: float
-    beta2: float
-    clip: float  # the longest that a gradient may be
-    seed: int
-    threads: int
+    Raises `InputError` for impossible values.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None  # instead of steps: some are timed first, and then their number is fixed
+    batch_size: int = 16  # windows in a batch
+    accumulation: int = 1  # batches whose gradients a step adds up
+    learning_rate: float | None = None  # at its peak; the wider a model, the smaller
+    warmup: int | None = None  # steps on the way up to it: a tenth of all, or 100
+    weight_decay: float = 0.1
+    beta2: float | None = None  # 0.95, and 0.99 for batches of few tokens, whose gradients jump about
+    clip: float = 1.0  # the longest that a gradient may be
+    seed: int = 0
+    threads: int | None = None  # the cores
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise InputError("steps, minutes: a run needs one of the two, and not both.")
+        for name, (fits, allowed) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and fits(value)):
+                raise InputError(f"{name} is {value}; it must be {allowed}.")
+
+    def decided(self, model: GPT2) -> "Settings":
+        """With values for all but `steps` and `warmup`."""
+        n_tokens = self.accumulation * self.batch_size * model.config.n_positions
+        return replace(
+            self,
+            learning_rate=self.learning_rate or 2.5e-3 * 128 / model.config.n_embd,
+            beta2=self.beta2 or (0.95 if n_tokens >= 1000 else 0.99),
+            threads=self.threads or available_cores(),
+        )
+
+    def for_steps(self, steps: int) -> "Settings":
+        """The same for a number of steps."""
+        warmup = min(100, steps // 10) if self.warmup is None else self.warmup
+        return replace(self, steps=steps, minutes=None, warmup=warmup)
+
+
+def whole(least: int) -> tuple[Callable[[Any], bool], str]:
+    """Allow integers from `least` on."""
+    return lambda value: isinstance(value, int) and value >= least, f"an integer, {least} or above"
+
+
+def between(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+    """Allow numbers above `low` and below `high`."""
+    return lambda value: low < value < high, f"above {low:g} and below {high:g}"
+
+
+RANGES = {
+    "steps": whole(1),
+    "minutes": between(0, 1e6),
+    "batch_size": whole(1),
+    "accumulation": whole(1),
+    "learning_rate": between(0, 10),
+    "warmup": whole(0),
+    "weight_decay": (lambda value: 0 <= value < 10, "from 0 to 10"),
+    "beta2": between(0, 1),
+    "clip": (lambda value: value > 0, "above 0"),
+    "seed": whole(0),
+    "threads": whole(1),
+}
 
 
 @dataclass(frozen=True)
@@ -95,16 +150,20 @@ class Training:
         """The model as it is now; the next step changes it."""
         return self.flat.model
 
+    @property
+    def n_tokens(self) -> int:
+        """The targets of a step."""
+        return self.settings.accumulation * self.settings.batch_size * self.model.config.n_positions
+
     def batches(self, threads: Threads) -> Iterator[list[Batch]]:
         """The batches of the next step, each in one part for each thread: a function of seed and step alone."""
         settings, length = self.settings, self.model.config.n_positions
-        n_targets = settings.accumulation * settings.batch_size * length
         for number in range(settings.accumulation):
             seed = (settings.seed, self.optimizer.steps, number)
             ids, targets = random_windows(self.tokens.training, settings.batch_size, length, seed)
             rows = threads.split(range(settings.batch_size))
             yield [
-                language_modelling(ids[part], targets[part], n_targets, self.flat.buffer.dtype) for part in rows
+                language_modelling(ids[part], targets[part], self.n_tokens, self.flat.buffer.dtype) for part in (slice(some[0], some[-1] + 1) for some in rows)
             ]
 
     def step(self, threads: Threads) -> tuple[float, float]:
@@ -163,3 +222,210 @@ class Training:
         self.optimizer.steps = state.facts["steps_done"]
         self.history.losses[:] = state.arrays["losses"].tolist()
         self.history.held_out[:] = [(int(step), loss) for step, loss in state.arrays["held_out"].tolist()]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has come to."""
+
+    model: GPT2
+    tokenizer: Tokenizer
+    settings: Settings
+    history: History
+    steps: int  # done
+    held_out_loss: float  # in nats per token
+    bits_per_byte: float  # the same for each byte of held-out text
+    bigram_bits_per_byte: float  # what counting pairs of bytes gives, to compare with
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done; if not, Ctrl-C has ended the run."""
+        return self.steps == self.settings.steps
+
+    def __repr__(self) -> str:
+        return (
+            f"Run({self.steps:,} of {self.settings.steps:,} steps; held-out text: {self.held_out_loss:.3f} nats "
+            f"per token, {self.bits_per_byte:.3f} bits per byte; pairs of bytes: {self.bigram_bits_per_byte:.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.history._repr_html_()}"
+
+
+def train(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    out: str | Path | None,
+    settings: Settings,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a copy of a model, and keep it in the new folder `out`; None keeps it in memory alone.
+
+    Ctrl-C ends the run after the step, and loses nothing. Raises `InputError` for what cannot be trained,
+    `NumericsError` if the numbers overflow, and `CheckpointError` if the folder cannot be written.
+    """
+    begin = time.monotonic()
+    folder = None if out is None else new_folder(Path(out))
+    check_vocabulary(model, tokenizer)
+    tokens, settings = tokenize(corpus, tokenizer, model.config.n_positions), settings.decided(model)
+    with Threads(settings.threads) as threads:
+        steps = settings.steps or steps_within(settings, model, tokens, threads, begin)
+        training = Training(model, tokens, settings.for_steps(steps))
+        return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
+
+
+def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | None = None) -> Run:
+    """Go on with the run in a folder as if it had never stopped; without a corpus, with the files it began with."""
+    folder = Path(out)
+    state = load_state(folder)
+    corpus = corpus or read_corpus(**state.facts["corpus"])
+    model, tokenizer = load(folder)
+    settings = Settings(**state.facts["settings"])
+    training = Training(model, tokenize(corpus, tokenizer, model.config.n_positions), settings)
+    training.restore(state)
+    with Threads(settings.threads) as threads:
+        return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
+
+
+def steps_within(settings: Settings, model: GPT2, tokens: Tokens, threads: Threads, begin: float) -> int:
+    """How many steps fit into the minutes, tests included: measured on a copy that is thrown away."""
+    probe = Training(model, tokens, settings.for_steps(1 << 30))
+    end = begin + 60.0 * settings.minutes
+    probe.step(threads)  # the first takes longer, because memory is still to come from the system
+    start, measured = time.monotonic(), 0
+    while measured < 2 or time.monotonic() < min(start + PROBE_SECONDS, start + 0.05 * (end - start)):
+        probe.step(threads)
+        measured += 1
+    seconds = (time.monotonic() - start) / measured
+    start = time.monotonic()
+    probe.test(threads, QUICK_WINDOWS)
+    quick = time.monotonic() - start
+    share = len(tokens.held_out) / min(len(tokens.held_out), QUICK_WINDOWS * model.config.n_positions)
+    return max(1, int((end - time.monotonic() - quick * (EVALUATIONS + share)) / seconds))
+
+
+def run(
+    training: Training,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    folder: Path | None,
+    threads: Threads,
+    reporter: Reporter,
+) -> Run:
+    """Take the steps that are left, keep what they gave, and say how it went."""
+    sitting = Sitting(training, tokenizer, corpus, folder, threads, reporter)
+    with stopped_by_interrupt() as stopped:
+        sitting.learn(stopped)
+        loss = sitting.test(QUICK_WINDOWS if stopped() else None)
+        sitting.save()
+    for array in named_arrays(training.model).values():
+        array.setflags(write=False)  # nothing changes it any more, and threads may share it
+    bits, bigram = training.bits_per_byte(loss), bigram_bits_per_byte(corpus.training, corpus.held_out)
+    done = training.optimizer.steps
+    return Run(training.model, tokenizer, training.settings, training.history, done, loss, bits, bigram)
+
+
+@dataclass
+class Sitting:
+    """A run from its beginning, or from where it was stopped, to its end or to where it is stopped."""
+
+    training: Training
+    tokenizer: Tokenizer
+    corpus: Corpus
+    folder: Path | None
+    threads: Threads
+    reporter: Reporter
+
+    def learn(self, stopped: Callable[[], bool]) -> None:
+        """Take steps; test, write a sample and save now and then."""
+        training, n_steps = self.training, self.training.settings.steps
+        first = training.optimizer.steps
+        begin = saved = time.monotonic()
+        if first == 0:
+            self.test(QUICK_WINDOWS)
+        while (done := training.optimizer.steps) < n_steps and not stopped():
+            start = time.monotonic()
+            loss, norm = training.step(self.threads)
+            done, now = done + 1, time.monotonic()
+            left = (now - begin) / (done - first) * (n_steps - done)
+            self.reporter.step(Progress(done, n_steps, loss, norm, training.n_tokens / (now - start), left))
+            if done % max(1, n_steps // EVALUATIONS) == 0 and done < n_steps:
+                self.test(QUICK_WINDOWS)
+            if done % max(1, n_steps // SAMPLES) == 0:
+                self.sample()
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.try_to_save()
+                saved = time.monotonic()
+
+    def test(self, n_windows: int | None) -> float:
+        """Test the model on held-out text."""
+        loss = self.training.test(self.threads, n_windows)
+        self.reporter.held_out(self.training.optimizer.steps, loss, self.training.bits_per_byte(loss))
+        return loss
+
+    def sample(self) -> None:
+        """Let the model write a few words; what comes is the same for the same step."""
+        steps, model = self.training.optimizer.steps, self.training.model
+        prompt = "" if self.tokenizer.end_of_text is not None else "\n"
+        length = min(SAMPLE_TOKENS, model.config.n_positions - 1)
+        words = generate_text(
+            model, self.tokenizer, prompt, max_new_tokens=length, temperature=0.8, seed=steps, stop_ids=()
+        )
+        self.reporter.sample(steps, "".join(words))
+
+    def save(self) -> None:
+        """Write the state and the checkpoint, each whole or not at all."""
+        if self.folder is not None:
+            state = self.training.state()
+            save_state(self.folder, State(state.arrays, state.facts | {"corpus": self.corpus.source}))
+            save(self.folder, self.training.model, self.tokenizer)
+
+    def try_to_save(self) -> None:
+        """Save; a disk that is full now may have room again the next time."""
+        try:
+            self.save()
+        except CheckpointError as error:
+            self.reporter.warning(str(error))
+
+
+def new_folder(folder: Path) -> Path:
+    """Make the folder of a run, while nothing has been computed that could be lost."""
+    check_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}; choose another folder.") from None
+    return folder
+
+
+def check_vocabulary(model: GPT2, tokenizer: Tokenizer) -> None:
+    """Raise `InputError` if the tokenizer has ids that the model does not know."""
+    if tokenizer.n_vocab > model.config.vocab_size:
+        raise InputError(
+            f"tokenizer: it has {tokenizer.n_vocab:,} tokens, and the model knows {model.config.vocab_size:,}; "
+            "take the one that belongs to the model."
+        )
+
+
+@contextmanager
+def stopped_by_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, as a function. A second one interrupts at once, as it always does.
+
+    Who ignores Ctrl-C goes on doing so, and only the main thread may ask for it.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
