@@ -1,15 +1,16 @@
 """The activations that a config may name besides GPT-2's own `gelu_new`, which stands in `model.py`.
 
-Each maps an array of any shape to a new array of the same shape and dtype. The names are those of
-`transformers.activations.ACT2FN`.
+Each maps an array of any shape to a new array of the same shape and dtype; beside it stands what takes the
+gradient back to its input. The names are those of `transformers.activations.ACT2FN`.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+# What a config may name; `gelu_pytorch_tanh` is another name for `gelu_new`.
+ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu")
 Array = Float[np.ndarray, "..."]
 
 # NumPy has no error function. The standard library's, called once per element in float64, is exact and
@@ -47,6 +48,3 @@ def silu_backward(dy: Array, x: Array) -> Array:
     """The product rule on x s, and the sigmoid's own derivative s (1 − s)."""
     s = np.exp(-np.logaddexp(0.0, -x))
     return dy * s * (1.0 + x * (1.0 - s))
-
-
-OTHER_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "relu": relu, "silu": silu}

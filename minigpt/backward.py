@@ -16,32 +16,15 @@ came from. And x W sends dy Wᵀ back to x, and xᵀ dy to W.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
 
-from .activations import gelu_backward, relu_backward, silu_backward
-from .checks import checked_ids
-from .errors import HookError, InputError
-from .hooks import Hook, as_it_is, within
-from .model import (
-    GPT2,
-    MLP,
-    Attention,
-    Block,
-    Config,
-    Heads,
-    Hidden,
-    Ids,
-    LayerNorm,
-    Linear,
-    Residual,
-    block,
-    merge_heads,
-    split_heads,
-)
+from . import activations
+from .hooks import Hook, as_it_is
+from .model import GPT2, Call, Heads, Hidden, Ids, Residual, Vectors, causal_mask, merge_heads, split_heads
+from .parameters import MLP, Attention, Block, LayerNorm, Linear
 
 Tape = dict[str, np.ndarray]  # what the forward pass computed, by the names that it gives to hooks
 Table = Float[np.ndarray, "vocab n_embd"]
@@ -87,27 +70,14 @@ def head_backward(
     logprobs, dx = np.empty_like(row_weights), np.empty_like(rows)
     d_head: Any = 0.0
     step = len(rows) if see else LOGIT_ROWS
-    for part in (slice(start, start + step) for start in range(0, len(rows), step)):
-        logits = rows[part] @ head.T
-        logprobs[part], d_logits = cross_entropy_backward(logits, row_targets[part], row_weights[part])
+    for some in (slice(start, start + step) for start in range(0, len(rows), step)):
+        logits = rows[some] @ head.T
+        logprobs[some], d_logits = cross_entropy_backward(logits, row_targets[some], row_weights[some])
         if see:
             see("logits", d_logits.reshape(*x.shape[:-1], -1))
-        np.matmul(d_logits, head, out=dx[part])
-        d_head = d_head + d_logits.T @ rows[part]
+        np.matmul(d_logits, head, out=dx[some])
+        d_head = d_head + d_logits.T @ rows[some]
     return logprobs.reshape(targets.shape), dx.reshape(x.shape), d_head
-
-
-def target_logprobs(x: Residual, head: Table, targets: Ids) -> PerToken:
-    """The targets' log-probabilities alone, given the last vectors (`ln_f`)."""
-    rows, row_targets = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
-    logprobs = np.empty(len(rows), x.dtype)
-    for start in range(0, len(rows), LOGIT_ROWS):
-        part = slice(start, start + LOGIT_ROWS)
-        logits = rows[part] @ head.T
-        logits -= logits.max(axis=-1, keepdims=True)
-        logprobs[part] = np.take_along_axis(logits, row_targets[part, None], -1)[:, 0]
-        logprobs[part] -= np.log(np.exp(logits, out=logits).sum(axis=-1))
-    return logprobs.reshape(targets.shape)
 
 
 # --------------------------------------------------------------------------------- the parts of a block
@@ -148,24 +118,19 @@ def gelu_new_backward(dy: Hidden, x: Hidden) -> Hidden:
     return dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * kappa * (1.0 + 3 * 0.044715 * square))
 
 
-ACTIVATIONS_BACKWARD = {
-    "gelu_new": gelu_new_backward,
-    "gelu_pytorch_tanh": gelu_new_backward,
-    "gelu": gelu_backward,
-    "relu": relu_backward,
-    "silu": silu_backward,
-}
+def activation_backward(name: str) -> Callable[[Hidden, Hidden], Hidden]:
+    """The way back through the function that a config names."""
+    is_gelu_new = name in ("gelu_new", "gelu_pytorch_tanh")
+    return gelu_new_backward if is_gelu_new else getattr(activations, f"{name}_backward")
 
 
-def mlp_backward(
-    d_out: Residual, x: Residual, tape: Tape, p: MLP, config: Config, see: Hook
-) -> tuple[Residual, MLP]:
+def mlp_backward(d_out: Vectors, x: Vectors, tape: Tape, p: MLP, call: Call) -> tuple[Vectors, MLP]:
     """Narrow, bend and widen again, from the last to the first."""
-    see("out", d_out)
+    call.hook("out", d_out)
     d_act, c_proj = linear_backward(d_out, tape["act"], p.c_proj)
-    see("act", d_act)
-    d_pre = ACTIVATIONS_BACKWARD[config.activation_function](d_act, tape["pre"])
-    see("pre", d_pre)
+    call.hook("act", d_act)
+    d_pre = activation_backward(call.config.activation_function)(d_act, tape["pre"])
+    call.hook("pre", d_pre)
     dx, c_fc = linear_backward(d_pre, x, p.c_fc)
     return dx, MLP(c_fc, c_proj)
 
@@ -176,38 +141,38 @@ def softmax_backward(d_weights: Heads, weights: Heads, pull: Heads) -> Heads:
 
 
 def attention_backward(
-    d_out: Residual, x: Residual, tape: Tape, p: Attention, config: Config, layer: int, see: Hook
-) -> tuple[Residual, Attention]:
-    """A key or value hears from every query that looked at it. Masked weights are 0, so nothing comes back."""
-    see("out", d_out)
+    d_out: Vectors, x: Vectors, tape: Tape, p: Attention, layer: int, call: Call
+) -> tuple[Vectors, Attention]:
+    """A key or value hears from every query that looked at it; masked weights are 0, and pass nothing on."""
+    call.hook("out", d_out)
+    n_head, scale = call.config.n_head, call.config.attention_scale(layer)
     q, k, v, weights, mixed = (tape[name] for name in ("q", "k", "v", "weights", "mixed"))
     d_merged, c_proj = linear_backward(d_out, merge_heads(mixed), p.c_proj)
-    d_mixed = split_heads(d_merged, config.n_head)
+    d_mixed = split_heads(d_merged, n_head)
     d_weights = d_mixed @ v.swapaxes(-1, -2)
     # The mean of d_weights under the weights is a product of what attention gave back: cheaper, and equal.
     pull = (d_mixed * mixed).sum(axis=-1, keepdims=True)
     d_scores = softmax_backward(d_weights, weights, pull)
-    d_q = d_scores @ k * config.attention_scale(layer)
-    d_k = d_scores.swapaxes(-1, -2) @ q * config.attention_scale(layer)
+    d_q = d_scores @ k * scale
+    d_k = d_scores.swapaxes(-1, -2) @ q * scale
     d_v = weights.swapaxes(-1, -2) @ d_mixed
     seen = {"mixed": d_mixed, "weights": d_weights, "masked_scores": d_scores, "scores": d_scores}
     for name, gradient in (seen | {"v": d_v, "k": d_k, "q": d_q}).items():
-        see(name, gradient)
+        call.hook(name, gradient)
     dx, c_attn = linear_backward(np.concatenate([merge_heads(d) for d in (d_q, d_k, d_v)], -1), x, p.c_attn)
     return dx, Attention(c_attn, c_proj)
 
 
-def block_backward(
-    dx: Residual, tape: Tape, p: Block, config: Config, layer: int, see: Hook
-) -> tuple[Residual, Block]:
-    """What the next block wants from x, plus what the MLP and then attention want from their copies of it."""
+def block_backward(dx: Residual, tape: Tape, p: Block, layer: int, call: Call) -> tuple[Residual, Block]:
+    """What the next block wants of x, plus what MLP and attention want of their normalised copies of it."""
+    see = call.hook
     see("resid_post", dx)
-    d_ln_2, mlp = mlp_backward(dx, tape["ln_2"], part(tape, "mlp"), p.mlp, config, within("mlp", see))
+    d_ln_2, mlp = mlp_backward(dx, tape["ln_2"], part(tape, "mlp"), p.mlp, call.within("mlp"))
     change, ln_2 = layer_norm_backward(d_ln_2, tape["resid_mid"], tape["ln_2.scale"], p.ln_2, see, "ln_2")
     dx = dx + change
     see("resid_mid", dx)
-    inside = part(tape, "attn"), p.attn, config, layer, within("attn", see)
-    d_ln_1, attn = attention_backward(dx, tape["ln_1"], *inside)
+    attn_tape, attn_call = part(tape, "attn"), call.within("attn")
+    d_ln_1, attn = attention_backward(dx, tape["ln_1"], attn_tape, p.attn, layer, attn_call)
     change, ln_1 = layer_norm_backward(d_ln_1, tape["resid_pre"], tape["ln_1.scale"], p.ln_1, see, "ln_1")
     dx = dx + change
     see("resid_pre", dx)
@@ -228,48 +193,12 @@ def scatter_add(table: Table, ids: Ids, dx: Residual) -> None:
 # ------------------------------------------------------------------------------------------- the model
 
 
-class DifferentiableBlock(Protocol):
-    """A block of your own that can be trained: a function like `model.block` that knows its way back.
-
-    Its parameters (an item of `Parameters.h`) are any dataclass of arrays and dataclasses. `backward` gets
-    everything that the block gave to its hook, and returns the gradient of x and one of its parameters' class.
-    """
-
-    def __call__(self, x: Residual, p: Any, *call: Any) -> Residual:
-        """As `model.block`."""
-
-    def backward(
-        self, dx: Residual, tape: Tape, p: Any, config: Config, layer: int, see: Hook
-    ) -> tuple[Residual, Any]:
-        """As `block_backward`."""
-
-
-TAPE = {f"{ln}{what}" for ln in ("ln_1", "ln_2") for what in ("", ".scale")}
-TAPE |= {"resid_pre", "resid_mid", "resid_post", "mlp.pre", "mlp.act"}
-TAPE |= {f"attn.{name}" for name in ("q", "k", "v", "weights", "mixed")}
-
-
-def record(model: GPT2, ids: Ids) -> Tape:
-    """Run the model forward and keep what the way back needs; of a block of your own, everything."""
-    tape: Tape = {}
-
-    def keep(name: str, array: np.ndarray) -> np.ndarray:
-        if model.block is not block or name.startswith("ln_f") or name.split(".", 2)[-1] in TAPE:
-            tape[name] = array
-        return array
-
-    model(ids, hook=keep, logits_to_keep=1)
-    return tape
-
-
 def part(tape: Tape, name: str) -> Tape:
     """One part's tape, by the names that the part itself uses."""
     return {key.removeprefix(f"{name}."): tape[key] for key in tape if key.startswith(f"{name}.")}
 
 
-def backward(
-    model: GPT2, ids: Ids, tape: Tape, d_ln_f: Residual, see: Hook = as_it_is
-) -> Iterator[Piece]:
+def backward(model: GPT2, ids: Ids, tape: Tape, d_ln_f: Residual, see: Hook = as_it_is) -> Iterator[Piece]:
     """The gradients of all parameters but the head, from the last to the first, given that of `ln_f`.
 
     Each comes as soon as it is known, and takes what it needs off the tape, so that never all is in memory.
@@ -278,10 +207,12 @@ def backward(
     x, scale = tape[f"h.{config.n_layer - 1}.resid_post"], tape["ln_f.scale"]
     dx, ln_f = layer_norm_backward(d_ln_f, x, scale, p.ln_f, see, "ln_f")
     yield from named("ln_f", ln_f)
-    way_back = block_backward if model.block is block else model.block.backward
+    positions = np.arange(ids.shape[-1])
+    call = Call(config, positions, causal_mask(positions), None, see)
+    way_back = getattr(model.block, "backward", block_backward)
     for layer in reversed(range(config.n_layer)):
         own = {name: tape.pop(name) for name in list(tape) if name.startswith(f"h.{layer}.")}
-        dx, h = way_back(dx, part(own, f"h.{layer}"), p.h[layer], config, layer, within(f"h.{layer}", see))
+        dx, h = way_back(dx, part(own, f"h.{layer}"), p.h[layer], layer, call.within(f"h.{layer}"))
         yield from named(f"h.{layer}", h)
     see("wte", dx)
     d_wpe = np.zeros_like(p.wpe)
@@ -299,102 +230,3 @@ def named(name: str, gradient: Any) -> Iterator[Piece]:
             yield path, value, None
         else:
             yield from named(path, value)
-
-
-def add(total: dict[str, np.ndarray], pieces: Iterator[Piece]) -> None:
-    """Add pieces to what is there: those of other parts of a batch, or of the other use of a tied table."""
-    for name, gradient, ids in pieces:
-        if ids is not None:
-            scatter_add(total[name], ids, gradient)
-        elif name in total:
-            total[name] += gradient
-        else:
-            total[name] = gradient
-
-
-def check_differentiable(model: GPT2) -> None:
-    """Raise `InputError` unless every function that the model runs has its way back here."""
-    if model.block is not block and not callable(getattr(model.block, "backward", None)):
-        raise InputError(
-            f"model: its block is {getattr(model.block, '__name__', model.block)!r}, which has no backward; "
-            "give it one (minigpt.backward.DifferentiableBlock), or take model.block."
-        )
-
-
-def pieces_of(
-    model: GPT2,
-    ids: Ids,
-    targets: Ids,
-    weights: PerToken | Callable[[PerToken], PerToken],
-    see: Hook | None = None,
-) -> tuple[PerToken, Iterator[Piece]]:
-    """The targets' log-probabilities, and the gradients of Σ w (−log p), one parameter after the other.
-
-    Weights that depend on the log-probabilities, as those of preferences do, make the logits twice.
-    """
-    p, tape = model.parameters, record(model, ids)
-    if callable(weights):
-        weights = weights(target_logprobs(tape["ln_f"], p.lm_head, targets))
-    logprobs, d_ln_f, d_head = head_backward(tape["ln_f"], p.lm_head, targets, weights, see)
-    tied = p.lm_head is p.wte  # then the table learns from both of its uses: as the head, and as the embedding
-
-    def pieces() -> Iterator[Piece]:
-        yield ("wte.weight" if tied else "lm_head.weight"), d_head, None
-        if not tied:
-            yield "wte.weight", np.zeros_like(p.wte), None
-        yield from backward(model, ids, tape, d_ln_f, see or as_it_is)
-
-    return logprobs, pieces()
-
-
-@np.errstate(all="ignore")  # as in the forward pass: numbers that overflow become inf or nan, and show
-def gradients(
-    model: GPT2,
-    ids: ArrayLike,
-    targets: ArrayLike,
-    weights: ArrayLike | None = None,
-    hook: Hook | None = None,
-) -> tuple[float, dict[str, np.ndarray]]:
-    """The loss Σ w (−log p), and its gradient for every parameter by checkpoint name.
-
-    `targets` are the ids that should follow each token, in the shape of `ids`: (tokens,) or (batch, tokens).
-    `weights` are the coefficients of the positions: None is 1/N, the mean; 0 leaves a position out. `hook`
-    sees the gradient of each activation under the activation's name; it only looks.
-    Raises `InputError` for impossible ids, targets or weights, and for a model without a way back.
-    """
-    check_differentiable(model)
-    ids = checked_ids(ids, model.config)
-    targets, weights = checked_targets(targets, weights, ids, model)
-    logprobs, pieces = pieces_of(model, ids, targets, weights, hook and only_looking(hook))
-    found: dict[str, np.ndarray] = {}
-    add(found, pieces)
-    return -float((weights * logprobs).sum(dtype=np.float64)), found
-
-
-def only_looking(hook: Hook) -> Hook:
-    """The hook, refusing a result that differs from what it was given: nothing would come of it."""
-
-    def see(name: str, gradient: np.ndarray) -> np.ndarray:
-        result = hook(name, gradient)
-        if result is not None and result is not gradient:
-            raise HookError(f"hook: returned another array for {name}; for gradients a hook only looks.")
-        return gradient
-
-    return see
-
-
-def checked_targets(
-    targets: ArrayLike, weights: ArrayLike | None, ids: Ids, model: GPT2
-) -> tuple[Ids, PerToken]:
-    """Targets and weights as arrays of the shape of `ids`."""
-    wanted, dtype = checked_ids(targets, model.config), model.parameters.wte.dtype
-    if wanted.shape != ids.shape:
-        raise InputError(f"targets: found shape {wanted.shape}; expected that of ids, {ids.shape}.")
-    if weights is None:
-        return wanted, np.full(ids.shape, 1.0 / ids.size, dtype)
-    given = np.asarray(weights)
-    if given.shape != ids.shape or not np.can_cast(given.dtype, np.float64) or not np.isfinite(given).all():
-        raise InputError(
-            f"weights: found {given.dtype} of shape {given.shape}; expected finite numbers of shape {ids.shape}."
-        )
-    return wanted, given.astype(dtype)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -29,8 +30,8 @@ def available_cores() -> int:
 class Threads:
     """A few threads, as a context manager. What they are given and give back keeps its order.
 
-        with Threads(2) as threads:
-            results = threads.map(work, parts)
+    with Threads(2) as threads:
+        results = threads.map(work, parts)
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -58,7 +59,7 @@ class Threads:
     def split(self, items: Sequence[Item]) -> list[Sequence[Item]]:
         """The items in as many runs as there are threads, equally long or nearly; none of them is empty."""
         ends = [len(items) * n // self.count for n in range(self.count + 1)]
-        return [items[start:end] for start, end in zip(ends, ends[1:], strict=False) if end > start]
+        return [items[start:end] for start, end in pairwise(ends) if end > start]
 
 
 class _OneBlasThread:

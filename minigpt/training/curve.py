@@ -31,7 +31,9 @@ def loss_curve(history: History) -> str:
     if not points:
         return "<svg xmlns='http://www.w3.org/2000/svg'></svg>"
     last, low, high = (
-        max(step for step, _ in points), min(loss for _, loss in points), max(loss for _, loss in points)
+        max(step for step, _ in points),
+        min(loss for _, loss in points),
+        max(loss for _, loss in points),
     )
 
     def at(step: float, loss: float) -> tuple[float, float]:

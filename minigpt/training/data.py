@@ -68,7 +68,9 @@ def text_files(path: Path) -> list[Path]:
         return [path]
     if found := sorted(path.rglob("*.txt")):
         return found
-    raise InputError(f"{path}: no file in this folder is called *.txt; give files, or a folder of text files.")
+    raise InputError(
+        f"{path}: no file in this folder is called *.txt; give files, or a folder of text files."
+    )
 
 
 def read_text(file: Path) -> str:
@@ -109,8 +111,8 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, n_positions: int) -> Tokens:
     training, held_out = (joined_ids(texts, tokenizer) for texts in (corpus.training, corpus.held_out))
     if len(training) <= n_positions:
         raise InputError(
-            f"text: it has {len(training)} tokens to learn from; a context of n_positions = {n_positions} needs "
-            f"at least {n_positions + 1}. Give more text, or a shorter context."
+            f"text: it has {len(training)} tokens to learn from; a context of n_positions = {n_positions} "
+            f"needs at least {n_positions + 1}. Give more text, or a shorter context."
         )
     if len(held_out) < 2:
         raise InputError("text: the part that is held out has no two tokens; give more text.")

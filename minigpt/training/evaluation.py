@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from ..backward import target_logprobs
 from ..model import GPT2
 from ..parallel import Threads
+from ..tape import target_logprobs
 
 Window = tuple[Int[np.ndarray, "rows tokens"], Int[np.ndarray, "rows tokens"]]  # ids, and what follows them
 ROWS = 16  # windows that run through the model together
 
 
 def windows_of(ids: Int[np.ndarray, " n"], length: int) -> list[Window]:
-    """All ids in windows, some rows at a time: every id but the first is a target once. The last may be short."""
+    """All ids in windows, some rows at a time: every id but the first is once a target."""
     full = (len(ids) - 1) // length
     inputs, targets = (ids[shift : shift + full * length].reshape(full, length) for shift in (0, 1))
     windows = [(inputs[row : row + ROWS], targets[row : row + ROWS]) for row in range(0, full, ROWS)]
@@ -30,7 +30,11 @@ def mean_loss(model: GPT2, windows: Sequence[Window], threads: Threads) -> float
         last: dict[str, np.ndarray] = {}
         ids, targets = (part.astype(np.int64) for part in window)
         # The vectors alone: their logits would be larger than all the rest, and come by blocks.
-        model(ids, hook=lambda name, array: last.setdefault(name, array) if name == "ln_f" else array, logits_to_keep=1)
+        model(
+            ids,
+            hook=lambda name, array: last.setdefault(name, array) if name == "ln_f" else array,
+            logits_to_keep=1,
+        )
         logprobs = target_logprobs(last["ln_f"], model.parameters.lm_head, targets)
         return -float(logprobs.sum(dtype=np.float64))
 

@@ -18,20 +18,22 @@ from typing import Any
 
 import numpy as np
 
-from ..backward import check_differentiable
 from ..checkpoints.load import load
 from ..errors import CheckpointError, InputError, NumericsError
 from ..generation import generate_text
 from ..model import GPT2
 from ..parallel import Threads, available_cores
+from ..parameters import arrays_by_name, read_only
+from ..tape import check_differentiable
 from ..tokenizer import Tokenizer
 from .curve import History
 from .data import Corpus, Tokens, bigram_bits_per_byte, random_windows, read_corpus, tokenize
 from .evaluation import bits_per_byte, mean_loss, windows_of
-from .flat import flatten, named_arrays
+from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .state import State, check_folder, load_state, save_state
+from .shim import save
 from .step import batch_gradients
 
 EVALUATIONS, SAMPLES = 20, 5  # in the course of a run
@@ -156,14 +158,15 @@ class Training:
         return self.settings.accumulation * self.settings.batch_size * self.model.config.n_positions
 
     def batches(self, threads: Threads) -> Iterator[list[Batch]]:
-        """The batches of the next step, each in one part for each thread: a function of seed and step alone."""
+        """The batches of the next step, in a part for each thread: they depend on seed and step alone."""
         settings, length = self.settings, self.model.config.n_positions
         for number in range(settings.accumulation):
             seed = (settings.seed, self.optimizer.steps, number)
             ids, targets = random_windows(self.tokens.training, settings.batch_size, length, seed)
             rows = threads.split(range(settings.batch_size))
             yield [
-                language_modelling(ids[part], targets[part], self.n_tokens, self.flat.buffer.dtype) for part in (slice(some[0], some[-1] + 1) for some in rows)
+                language_modelling(ids[part], targets[part], self.n_tokens, self.flat.buffer.dtype)
+                for part in (slice(some[0], some[-1] + 1) for some in rows)
             ]
 
     def step(self, threads: Threads) -> tuple[float, float]:
@@ -173,8 +176,8 @@ class Training:
         norm = gradient_norm(gradients, threads)
         if not np.isfinite(norm):
             raise NumericsError(
-                f"training: the gradient of step {self.optimizer.steps + 1} is {norm}, and nothing can be learnt "
-                "from it; try a smaller learning rate."
+                f"training: the gradient of step {self.optimizer.steps + 1} is {norm}, and nothing can be "
+                "learnt from it; try a smaller learning rate."
             )
         peak, warmup = settings.learning_rate, settings.warmup
         rate = learning_rate(self.optimizer.steps, settings.steps, warmup, peak)
@@ -244,8 +247,9 @@ class Run:
 
     def __repr__(self) -> str:
         return (
-            f"Run({self.steps:,} of {self.settings.steps:,} steps; held-out text: {self.held_out_loss:.3f} nats "
-            f"per token, {self.bits_per_byte:.3f} bits per byte; pairs of bytes: {self.bigram_bits_per_byte:.3f})"
+            f"Run({self.steps:,} of {self.settings.steps:,} steps; held-out text: "
+            f"{self.held_out_loss:.3f} nats per token, {self.bits_per_byte:.3f} bits per byte; "
+            f"pairs of bytes: {self.bigram_bits_per_byte:.3f})"
         )
 
     def _repr_html_(self) -> str:
@@ -276,7 +280,7 @@ def train(
 
 
 def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | None = None) -> Run:
-    """Go on with the run in a folder as if it had never stopped; without a corpus, with the files it began with."""
+    """Go on with the run in a folder as if it had never stopped; without a corpus, with its own files."""
     folder = Path(out)
     state = load_state(folder)
     corpus = corpus or read_corpus(**state.facts["corpus"])
@@ -319,8 +323,8 @@ def run(
         sitting.learn(stopped)
         loss = sitting.test(QUICK_WINDOWS if stopped() else None)
         sitting.save()
-    for array in named_arrays(training.model).values():
-        array.setflags(write=False)  # nothing changes it any more, and threads may share it
+    for array in arrays_by_name(training.model.parameters).values():
+        read_only(array)
     bits, bigram = training.bits_per_byte(loss), bigram_bits_per_byte(corpus.training, corpus.held_out)
     done = training.optimizer.steps
     return Run(training.model, tokenizer, training.settings, training.history, done, loss, bits, bigram)
@@ -403,7 +407,7 @@ def check_vocabulary(model: GPT2, tokenizer: Tokenizer) -> None:
     """Raise `InputError` if the tokenizer has ids that the model does not know."""
     if tokenizer.n_vocab > model.config.vocab_size:
         raise InputError(
-            f"tokenizer: it has {tokenizer.n_vocab:,} tokens, and the model knows {model.config.vocab_size:,}; "
+            f"tokenizer: it has {tokenizer.n_vocab:,} tokens, the model knows {model.config.vocab_size:,}; "
             "take the one that belongs to the model."
         )
 
@@ -416,7 +420,7 @@ def stopped_by_interrupt() -> Iterator[Callable[[], bool]]:
     """
     pressed: list[int] = []
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, _frame: Any) -> None:
         pressed.append(number)
         signal.signal(signal.SIGINT, before)
 

@@ -1,7 +1,7 @@
 """A loss is a value, and a coefficient for each position: how hard the target's log-probability is pushed.
 
-Whatever is learnt here is Σ c (−log p), position by position, to `minigpt.backward`. Losses differ in c alone:
-the next word's is the same everywhere, and a preference's depends on how likely the whole answers are.
+To `minigpt.backward`, whatever is learnt is Σ c (−log p). Losses differ in c alone: that of language modelling
+is the same everywhere, and that of preferences depends on how likely the whole answers are.
 """
 
 from collections.abc import Callable
@@ -37,11 +37,15 @@ class Batch:
 
 
 def language_modelling(
-    ids: Ids, targets: Ids, n_targets: int, dtype: np.dtype, counts: Bool[np.ndarray, "rows tokens"] | None = None
+    ids: Ids,
+    targets: Ids,
+    n_targets: int,
+    dtype: np.dtype,
+    counts: Bool[np.ndarray, "rows tokens"] | None = None,
 ) -> Batch:
-    """The mean of −log p over `n_targets` positions, which may be those of more batches than this one.
+    """The mean of −log p over `n_targets` positions, which may be those of several batches.
 
-    A mean of the means of unequal batches would be another loss. Positions that do not count have coefficient 0.
+    A mean of the means of unequal batches would be another loss. What does not count has the coefficient 0.
     """
     weights = np.full(ids.shape, 1.0 / n_targets, dtype)
     return Batch(ids, targets, CrossEntropy(weights if counts is None else weights * counts))

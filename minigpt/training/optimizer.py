@@ -15,8 +15,8 @@ from .flat import Flat, FlatModel
 
 Gradients = Mapping[str, np.ndarray]
 
-# Numbers at a time: the six arrays of this length that a step works on fit into a core's own cache, and a pass over
-# memory that does not fit costs more than the arithmetic.
+# Numbers at a time: the six arrays of this length that a step works on fit into a core's own cache. A pass
+# over memory that does not fit costs more than the arithmetic.
 CHUNK = 1 << 15
 
 

@@ -1,7 +1,7 @@
 """What a run keeps on disk: a checkpoint like any other, and beside it a state from which the run goes on.
 
-The state is one file, written under another name and then renamed, so that there is always a whole one: a full
-disk or a lost process costs what was learnt since, and nothing that was saved before.
+The state is one file, written under another name and then renamed, so that there is always a whole one: a
+full disk or a lost process costs what was learnt since, and nothing that was saved before.
 """
 
 import json
@@ -31,7 +31,9 @@ class State:
 def check_folder(folder: Path) -> None:
     """Raise `InputError` unless the folder is new or empty."""
     if (folder / STATE).exists():
-        raise InputError(f"{folder}: holds a run of its own; go on with it by --resume, or choose a new folder.")
+        raise InputError(
+            f"{folder}: holds a run of its own; go on with it by --resume, or choose a new folder."
+        )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; choose a folder for the model.")
     if folder.exists() and any(folder.iterdir()):
@@ -47,7 +49,7 @@ def save_state(folder: Path, state: State) -> None:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
-            f"{folder}: the state of the training cannot be written: {reason}. What was saved before is still there."
+            f"{folder}: its state cannot be written: {reason}. What was saved before is still there."
         ) from None
     finally:
         partial.unlink(missing_ok=True)
@@ -61,6 +63,9 @@ def load_state(folder: Path) -> State:
     try:
         with safe_open(file, "numpy") as stored:
             facts = json.loads(stored.metadata()["minigpt"])
-            return State({name: stored.get_tensor(name) for name in stored.keys()}, facts)
+            names = stored.keys()
+            return State({name: stored.get_tensor(name) for name in names}, facts)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{file}: is broken, or no state that minigpt saved; start a new run.") from None
+        raise CheckpointError(
+            f"{file}: is broken, or no state that minigpt saved; start a new run."
+        ) from None

@@ -1,13 +1,14 @@
 """The gradients of one batch, found by several threads: each takes a part of it."""
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 
 import numpy as np
 
-from ..backward import Piece, PerToken, add, pieces_of
+from ..backward import PerToken, Piece
 from ..model import GPT2
 from ..parallel import Threads
+from ..tape import add, pieces_of
 from .losses import Batch, CrossEntropy
 
 
