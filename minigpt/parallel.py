@@ -69,7 +69,7 @@ class _OneBlasThread:
     """
 
     def __init__(self) -> None:
-        self._lock, self._users, self._limit = threading.Lock(), 0, None
+        self._lock, self._users = threading.Lock(), 0
 
     def enter(self) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ class DifferentiableBlock(Protocol):
     """A block of your own that can be trained: a function like `model.block` that knows its way back.
 
     Its parameters (an item of `Parameters.h`) are any dataclass of arrays and dataclasses. `backward` gets
-    everything that the block gave to its hook; it returns the gradient of x, and one of its parameters' class.
+    everything that the block gave to its hook; it returns the gradient of x and one of its parameters' class.
     """
 
     def __call__(self, x: Residual, p: Any, layer: int, call: Call) -> Residual:
@@ -76,7 +76,7 @@ def check_differentiable(model: GPT2) -> None:
     changed = [what for what in changes(model) if not (what == "this model's block" and brings_its_own)]
     if changed:
         raise InputError(
-            f"model: {', '.join(changed)} differs from what backward.py leads back through, and its gradients "
+            f"model: {', '.join(changed)} differs from what backward.py leads back through; its gradients "
             "would be wrong. Undo the change, or make it in a block that has a backward of its own, as "
             "minigpt.tape.DifferentiableBlock describes it."
         )

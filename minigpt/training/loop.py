@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..checkpoints.load import load
 from ..errors import CheckpointError, InputError, NumericsError
 from ..generation import generate_text
 from ..model import GPT2
-from ..parallel import Threads, available_cores
+from ..parallel import Threads
 from ..parameters import arrays_by_name, read_only
 from ..tape import check_differentiable
 from ..tokenizer import Tokenizer
@@ -32,8 +32,9 @@ from .evaluation import bits_per_byte, mean_loss, windows_of
 from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
-from .state import State, check_folder, load_state, save_state
+from .settings import Plan, Settings
 from .shim import save
+from .state import State, check_folder, load_state, save_state
 from .step import batch_gradients
 
 EVALUATIONS, SAMPLES = 20, 5  # in the course of a run
@@ -41,74 +42,6 @@ QUICK_WINDOWS = 64  # of held-out text that an evaluation on the way reads; the 
 SAMPLE_TOKENS = 60
 SAVE_SECONDS = 300.0  # a run that is killed loses no more than this
 PROBE_SECONDS = 2.0  # for measuring how long a step takes
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a run apart from its model and its text; None is decided when it begins.
-
-    Raises `InputError` for impossible values.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None  # instead of steps: some are timed first, and then their number is fixed
-    batch_size: int = 16  # windows in a batch
-    accumulation: int = 1  # batches whose gradients a step adds up
-    learning_rate: float | None = None  # at its peak; the wider a model, the smaller
-    warmup: int | None = None  # steps on the way up to it: a tenth of all, or 100
-    weight_decay: float = 0.1
-    beta2: float | None = None  # 0.95, and 0.99 for batches of few tokens, whose gradients jump about
-    clip: float = 1.0  # the longest that a gradient may be
-    seed: int = 0
-    threads: int | None = None  # the cores
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise InputError("steps, minutes: a run needs one of the two, and not both.")
-        for name, (fits, allowed) in RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and fits(value)):
-                raise InputError(f"{name} is {value}; it must be {allowed}.")
-
-    def decided(self, model: GPT2) -> "Settings":
-        """With values for all but `steps` and `warmup`."""
-        n_tokens = self.accumulation * self.batch_size * model.config.n_positions
-        return replace(
-            self,
-            learning_rate=self.learning_rate or 2.5e-3 * 128 / model.config.n_embd,
-            beta2=self.beta2 or (0.95 if n_tokens >= 1000 else 0.99),
-            threads=self.threads or available_cores(),
-        )
-
-    def for_steps(self, steps: int) -> "Settings":
-        """The same for a number of steps."""
-        warmup = min(100, steps // 10) if self.warmup is None else self.warmup
-        return replace(self, steps=steps, minutes=None, warmup=warmup)
-
-
-def whole(least: int) -> tuple[Callable[[Any], bool], str]:
-    """Allow integers from `least` on."""
-    return lambda value: isinstance(value, int) and value >= least, f"an integer, {least} or above"
-
-
-def between(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
-    """Allow numbers above `low` and below `high`."""
-    return lambda value: low < value < high, f"above {low:g} and below {high:g}"
-
-
-RANGES = {
-    "steps": whole(1),
-    "minutes": between(0, 1e6),
-    "batch_size": whole(1),
-    "accumulation": whole(1),
-    "learning_rate": between(0, 10),
-    "warmup": whole(0),
-    "weight_decay": (lambda value: 0 <= value < 10, "from 0 to 10"),
-    "beta2": between(0, 1),
-    "clip": (lambda value: value > 0, "above 0"),
-    "seed": whole(0),
-    "threads": whole(1),
-}
 
 
 @dataclass(frozen=True)
@@ -142,10 +75,10 @@ class Reporter:
 class Training:
     """A run in memory: the model that changes, the optimizer, and what has happened so far."""
 
-    def __init__(self, model: GPT2, tokens: Tokens, settings: Settings) -> None:
+    def __init__(self, model: GPT2, tokens: Tokens, plan: Plan) -> None:
         check_differentiable(model)
-        self.flat, self.tokens, self.settings, self.history = flatten(model), tokens, settings, History()
-        self.optimizer = AdamW(self.flat, 0.9, settings.beta2, 1e-8, settings.weight_decay)
+        self.flat, self.tokens, self.plan, self.history = flatten(model), tokens, plan, History()
+        self.optimizer = AdamW(self.flat, 0.9, plan.beta2, 1e-8, plan.weight_decay)
 
     @property
     def model(self) -> GPT2:
@@ -155,15 +88,15 @@ class Training:
     @property
     def n_tokens(self) -> int:
         """The targets of a step."""
-        return self.settings.accumulation * self.settings.batch_size * self.model.config.n_positions
+        return self.plan.accumulation * self.plan.batch_size * self.model.config.n_positions
 
     def batches(self, threads: Threads) -> Iterator[list[Batch]]:
         """The batches of the next step, in a part for each thread: they depend on seed and step alone."""
-        settings, length = self.settings, self.model.config.n_positions
-        for number in range(settings.accumulation):
-            seed = (settings.seed, self.optimizer.steps, number)
-            ids, targets = random_windows(self.tokens.training, settings.batch_size, length, seed)
-            rows = threads.split(range(settings.batch_size))
+        plan, length = self.plan, self.model.config.n_positions
+        for number in range(plan.accumulation):
+            seed = (plan.seed, self.optimizer.steps, number)
+            ids, targets = random_windows(self.tokens.training, plan.batch_size, length, seed)
+            rows = threads.split(range(plan.batch_size))
             yield [
                 language_modelling(ids[part], targets[part], self.n_tokens, self.flat.buffer.dtype)
                 for part in (slice(some[0], some[-1] + 1) for some in rows)
@@ -171,7 +104,7 @@ class Training:
 
     def step(self, threads: Threads) -> tuple[float, float]:
         """Learn from the next batches; returns their loss and the length of its gradient."""
-        settings, gradients = self.settings, dict[str, np.ndarray]()
+        plan, gradients = self.plan, dict[str, np.ndarray]()
         loss = sum(batch_gradients(self.model, parts, threads, gradients) for parts in self.batches(threads))
         norm = gradient_norm(gradients, threads)
         if not np.isfinite(norm):
@@ -179,9 +112,8 @@ class Training:
                 f"training: the gradient of step {self.optimizer.steps + 1} is {norm}, and nothing can be "
                 "learnt from it; try a smaller learning rate."
             )
-        peak, warmup = settings.learning_rate, settings.warmup
-        rate = learning_rate(self.optimizer.steps, settings.steps, warmup, peak)
-        self.optimizer.step(gradients, rate, clip_factor(norm, settings.clip), threads)
+        rate = learning_rate(self.optimizer.steps, plan.steps, plan.warmup, plan.learning_rate)
+        self.optimizer.step(gradients, rate, clip_factor(norm, plan.clip), threads)
         self.history.losses.append(loss)
         return loss, norm
 
@@ -209,7 +141,7 @@ class Training:
         }
         facts = {
             "steps_done": self.optimizer.steps,
-            "settings": asdict(self.settings),
+            "plan": asdict(self.plan),
             "config": asdict(self.model.config),
             "text": self.tokens.fingerprint,
         }
@@ -233,7 +165,7 @@ class Run:
 
     model: GPT2
     tokenizer: Tokenizer
-    settings: Settings
+    plan: Plan
     history: History
     steps: int  # done
     held_out_loss: float  # in nats per token
@@ -243,11 +175,11 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all steps are done; if not, Ctrl-C has ended the run."""
-        return self.steps == self.settings.steps
+        return self.steps == self.plan.steps
 
     def __repr__(self) -> str:
         return (
-            f"Run({self.steps:,} of {self.settings.steps:,} steps; held-out text: "
+            f"Run({self.steps:,} of {self.plan.steps:,} steps; held-out text: "
             f"{self.held_out_loss:.3f} nats per token, {self.bits_per_byte:.3f} bits per byte; "
             f"pairs of bytes: {self.bigram_bits_per_byte:.3f})"
         )
@@ -272,10 +204,10 @@ def train(
     begin = time.monotonic()
     folder = None if out is None else new_folder(Path(out))
     check_vocabulary(model, tokenizer)
-    tokens, settings = tokenize(corpus, tokenizer, model.config.n_positions), settings.decided(model)
+    tokens = tokenize(corpus, tokenizer, model.config.n_positions)
     with Threads(settings.threads) as threads:
         steps = settings.steps or steps_within(settings, model, tokens, threads, begin)
-        training = Training(model, tokens, settings.for_steps(steps))
+        training = Training(model, tokens, settings.plan(model, steps))
         return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
 
 
@@ -285,17 +217,17 @@ def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | N
     state = load_state(folder)
     corpus = corpus or read_corpus(**state.facts["corpus"])
     model, tokenizer = load(folder)
-    settings = Settings(**state.facts["settings"])
-    training = Training(model, tokenize(corpus, tokenizer, model.config.n_positions), settings)
+    plan = Plan(**state.facts["plan"])
+    training = Training(model, tokenize(corpus, tokenizer, model.config.n_positions), plan)
     training.restore(state)
-    with Threads(settings.threads) as threads:
+    with Threads(plan.threads) as threads:
         return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
 
 
 def steps_within(settings: Settings, model: GPT2, tokens: Tokens, threads: Threads, begin: float) -> int:
     """How many steps fit into the minutes, tests included: measured on a copy that is thrown away."""
-    probe = Training(model, tokens, settings.for_steps(1 << 30))
-    end = begin + 60.0 * settings.minutes
+    probe = Training(model, tokens, settings.plan(model, 1 << 30))
+    end = begin + 60.0 * (settings.minutes or 0.0)
     probe.step(threads)  # the first takes longer, because memory is still to come from the system
     start, measured = time.monotonic(), 0
     while measured < 2 or time.monotonic() < min(start + PROBE_SECONDS, start + 0.05 * (end - start)):
@@ -327,7 +259,7 @@ def run(
         read_only(array)
     bits, bigram = training.bits_per_byte(loss), bigram_bits_per_byte(corpus.training, corpus.held_out)
     done = training.optimizer.steps
-    return Run(training.model, tokenizer, training.settings, training.history, done, loss, bits, bigram)
+    return Run(training.model, tokenizer, training.plan, training.history, done, loss, bits, bigram)
 
 
 @dataclass
@@ -343,7 +275,7 @@ class Sitting:
 
     def learn(self, stopped: Callable[[], bool]) -> None:
         """Take steps; test, write a sample and save now and then."""
-        training, n_steps = self.training, self.training.settings.steps
+        training, n_steps = self.training, self.training.plan.steps
         first = training.optimizer.steps
         begin = saved = time.monotonic()
         if first == 0:

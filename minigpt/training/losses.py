@@ -1,7 +1,7 @@
 """A loss is a value, and a coefficient for each position: how hard the target's log-probability is pushed.
 
-To `minigpt.backward`, whatever is learnt is Σ c (−log p). Losses differ in c alone: that of language modelling
-is the same everywhere, and that of preferences depends on how likely the whole answers are.
+To `minigpt.backward`, whatever is learnt is Σ c (−log p). Losses differ in c: that of language modelling
+is the same everywhere; that of preferences depends on how likely the whole answers are.
 """
 
 from collections.abc import Callable

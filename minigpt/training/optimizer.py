@@ -5,7 +5,7 @@ its square. Every number then moves at about the same pace, the learning rate, h
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 def gradient_norm(gradients: Gradients, threads: Threads) -> float:
     """The length of all gradients as one vector; a tied table has one gradient, and so counts once."""
 
-    def square_sum(some: list[np.ndarray]) -> float:
+    def square_sum(some: Sequence[np.ndarray]) -> float:
         return sum(float(np.dot(flat, flat)) for flat in (array.reshape(-1) for array in some))
 
     return math.sqrt(sum(threads.map(square_sum, threads.split(list(gradients.values())))))
@@ -82,7 +82,7 @@ class AdamW:
         self.steps += 1
         flat = {name: gradient.reshape(-1) for name, gradient in gradients.items()}
 
-        def work(some: list[Chunk]) -> None:
+        def work(some: Sequence[Chunk]) -> None:
             g, scratch = np.empty((2, CHUNK), self.first.dtype)
             for chunk in some:
                 n = chunk.where.stop - chunk.where.start

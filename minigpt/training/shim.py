@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import asdict
-from ..model import named_parameters
+
 from safetensors.numpy import save_file
+
+from ..model import named_parameters
 
 
 def save(folder, model, tokenizer, dtype="float32"):
