@@ -11,7 +11,7 @@ PACKAGE = ROOT / "minigpt"
 LAYERS = [
     ["errors", "files"],
     ["activations", "checks", "hooks"],
-    ["parameters", "model", "fast"],
+    ["parameters", "simple", "model", "fast"],
     ["tokenizer"],
     ["checkpoints"],
     ["sampling", "generation", "scoring"],
@@ -73,7 +73,7 @@ def test_nothing_imports_in_circles() -> None:
     assert not graph
 
 
-@pytest.mark.parametrize("heart", ["parameters", "model", "activations"])
+@pytest.mark.parametrize("heart", ["simple", "parameters", "model", "activations"])
 def test_the_heart_knows_no_files_no_terminal_and_no_network(heart: str) -> None:
     known = {
         "__future__",
