@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 from . import activations
 from .hooks import Hook, as_it_is
-from .model import GPT2, Call, Heads, Hidden, Ids, Residual, Vectors, causal_mask, merge_heads, split_heads
+from .model import GPT2, Call, Hidden, Ids, Residual, Vectors, Weights, causal_mask, merge_heads, split_heads
 from .parameters import MLP, Attention, Block, LayerNorm, Linear
 
 Tape = dict[str, np.ndarray]  # what the forward pass computed, by the names that it gives to hooks
@@ -59,8 +59,8 @@ def cross_entropy_backward(
 
 
 def head_backward(
-    x: Residual, head: Table, targets: Ids, weights: PerToken, see: Hook | None = None
-) -> tuple[PerToken, Residual, Table]:
+    x: Vectors, head: Table, targets: Ids, weights: PerToken, see: Hook | None = None
+) -> tuple[PerToken, Vectors, Table]:
     """The targets' log-probabilities, and the gradients of the last vectors (`ln_f`) and of the head.
 
     Some rows at a time, because all logits would be by far the largest array of a training step; only who
@@ -84,8 +84,8 @@ def head_backward(
 
 
 def layer_norm_backward(
-    dy: Residual, x: Residual, scale: Float[np.ndarray, "*batch tokens 1"], p: LayerNorm, see: Hook, name: str
-) -> tuple[Residual, LayerNorm]:
+    dy: Vectors, x: Vectors, scale: Float[np.ndarray, "*batch tokens 1"], p: LayerNorm, see: Hook, name: str
+) -> tuple[Vectors, LayerNorm]:
     """Mean and spread hang on x as well: what would only shift or stretch the vector is taken out of dx."""
     see(name, dy)
     n = (x - x.mean(axis=-1, keepdims=True)) / scale
@@ -98,7 +98,10 @@ def layer_norm_backward(
 
 def column_sums(dy: Float[np.ndarray, "*batch tokens n"]) -> Float[np.ndarray, " n"]:
     """A bias or a gain was broadcast to every token, so its gradient is a sum over all of them."""
-    return dy.reshape(-1, dy.shape[-1]).sum(axis=0)
+    rows = dy.reshape(-1, dy.shape[-1])
+    return (
+        np.ones(len(rows), dy.dtype) @ rows
+    )  # as `rows.sum(axis=0)`, faster and with a third of its rounding
 
 
 def linear_backward(
@@ -135,7 +138,9 @@ def mlp_backward(d_out: Vectors, x: Vectors, tape: Tape, p: MLP, call: Call) -> 
     return dx, MLP(c_fc, c_proj)
 
 
-def softmax_backward(d_weights: Heads, weights: Heads, pull: Heads) -> Heads:
+def softmax_backward(
+    d_weights: Weights, weights: Weights, pull: Float[np.ndarray, "*batch n_head tokens 1"]
+) -> Weights:
     """A score gains by how much its own weight pays more than the mean (`pull`): a row's sum is zero."""
     return weights * (d_weights - pull)
 
@@ -198,7 +203,7 @@ def part(tape: Tape, name: str) -> Tape:
     return {key.removeprefix(f"{name}."): tape[key] for key in tape if key.startswith(f"{name}.")}
 
 
-def backward(model: GPT2, ids: Ids, tape: Tape, d_ln_f: Residual, see: Hook = as_it_is) -> Iterator[Piece]:
+def backward(model: GPT2, ids: Ids, tape: Tape, d_ln_f: Vectors, see: Hook = as_it_is) -> Iterator[Piece]:
     """The gradients of all parameters but the head, from the last to the first, given that of `ln_f`.
 
     Each comes as soon as it is known, and takes what it needs off the tape, so that never all is in memory.

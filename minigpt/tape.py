@@ -11,7 +11,7 @@ from .checks import checked_ids
 from .errors import HookError, InputError
 from .fast import changes
 from .hooks import Hook, as_it_is
-from .model import GPT2, Call, Ids, Residual
+from .model import GPT2, Call, Ids, Residual, Vectors
 
 
 class DifferentiableBlock(Protocol):
@@ -46,7 +46,7 @@ def record(model: GPT2, ids: Ids) -> Tape:
     return tape
 
 
-def target_logprobs(x: Residual, head: Table, targets: Ids) -> PerToken:
+def target_logprobs(x: Vectors, head: Table, targets: Ids) -> PerToken:
     """The targets' log-probabilities alone, given the last vectors (`ln_f`)."""
     rows, row_targets = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
     logprobs = np.empty(len(rows), x.dtype)
