@@ -14,6 +14,10 @@ class History:
     losses: list[float] = field(default_factory=list)  # of each step's batch
     held_out: list[tuple[int, float]] = field(default_factory=list)  # steps done, and the loss after them
 
+    def add_test(self, steps: int, loss: float) -> None:
+        """A held-out loss; of two after the same step, the second read more of the text."""
+        self.held_out[:] = [test for test in self.held_out if test[0] != steps] + [(steps, loss)]
+
     def smooth(self, points: int = 100) -> list[tuple[float, float]]:
         """The training loss as means of neighbouring steps, at most so many: single batches jump about."""
         groups = np.array_split(np.arange(len(self.losses)), min(points, len(self.losses)) or 1)
