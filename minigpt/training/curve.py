@@ -51,7 +51,7 @@ def loss_curve(history: History) -> str:
 
     texts = [line(training, 'stroke="#8a8a8a"'), line(held_out, 'stroke="#c2410c"')]
     for loss in np.linspace(low, high, 5):
-        _, y = at(0, loss)
+        _, y = at(0.0, loss)
         texts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{loss:.2f}</text>')
     for step in np.linspace(0, last, 5):
         x, _ = at(step, low)
