@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
 from ..errors import InputError, MiniGPTError, discard, notice, print_error
-from .commands import add_model_arguments, open_model, print_json, read_standard_input, text
+from .options import add_model_arguments, open_model, print_json, read_standard_input, text
 
 if TYPE_CHECKING:
     from ..checkpoints.find import Source

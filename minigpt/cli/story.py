@@ -31,7 +31,8 @@ from ..sampling import Sampling, probabilities
 from ..scoring import NextToken, candidates, next_tokens, rank
 from ..tokenizer import Tokenizer
 from .document import Context, prompt_ids, read_context, start_generation
-from .terminal import WIDEST, console, cut, harmless, sparkline, table, visible
+from .tables import table
+from .terminal import WIDEST, console, cut, harmless, sparkline, visible
 
 SHORTEST_BAR, LONGEST_BAR = 8, 40
 BARS = ""  # the name of the column of bars

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from minigpt.cli.terminal import LEVELS, STAND_INS, console, harmless, sparkline, table, visible
+from minigpt.cli.tables import table
+from minigpt.cli.terminal import LEVELS, STAND_INS, console, harmless, sparkline, visible
 from minigpt.errors import discard, notice
 
 

@@ -4,9 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
-from ..terminal import console, cut
-from . import open_model, print_json
-from ._looking import (
+from ..options import open_model, print_json
+from ..passes import (
     about,
     add_intervention_arguments,
     add_prompt_arguments,
@@ -18,6 +17,7 @@ from ._looking import (
     pad,
     prompt_ids,
 )
+from ..terminal import console, cut
 
 if TYPE_CHECKING:
     import numpy

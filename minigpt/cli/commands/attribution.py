@@ -4,9 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
-from ..terminal import console, print_rows, visible
-from . import open_model, print_json, text
-from ._looking import (
+from ..options import open_model, print_json, text
+from ..passes import (
     about,
     add_intervention_arguments,
     add_prompt_arguments,
@@ -16,6 +15,8 @@ from ._looking import (
     look,
     prompt_ids,
 )
+from ..tables import print_rows
+from ..terminal import console, visible
 
 if TYPE_CHECKING:
     import rich.console

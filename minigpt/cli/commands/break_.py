@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
-from ..terminal import console, cut, harmless, print_rows
-from . import open_model, print_json
-from ._looking import about, add_prompt_arguments, check_finite, labels, not_finite, prompt_ids
+from ..options import open_model, print_json
+from ..passes import about, add_prompt_arguments, check_finite, labels, not_finite, prompt_ids
+from ..tables import print_rows
+from ..terminal import console, cut, harmless
 
 if TYPE_CHECKING:
     import numpy

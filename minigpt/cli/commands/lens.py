@@ -3,9 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from ..terminal import console, cut, print_rows
-from . import open_model, print_json
-from ._looking import (
+from ..options import open_model, print_json
+from ..passes import (
     about,
     add_intervention_arguments,
     add_prompt_arguments,
@@ -16,6 +15,8 @@ from ._looking import (
     pad,
     prompt_ids,
 )
+from ..tables import print_rows
+from ..terminal import console, cut
 
 if TYPE_CHECKING:
     import rich.console

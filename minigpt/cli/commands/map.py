@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ..terminal import console, indented
-from . import print_json
+from ..options import print_json
+from ..tables import indented
+from ..terminal import console
 
 if TYPE_CHECKING:
     import minigpt.inspection.map

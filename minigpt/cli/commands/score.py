@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import InputError, NumericsError
-from ..terminal import NARROWEST, WIDEST, console, harmless, indented, print_rows, table, visible
-from . import add_model_arguments, open_model, print_json, read_text
+from ..options import add_model_arguments, open_model, print_json, read_text
+from ..tables import indented, print_rows, table
+from ..terminal import NARROWEST, WIDEST, console, harmless, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ...errors import InputError, notice
-from ..terminal import console, print_rows
-from . import add_model_arguments, print_json
+from ..options import add_model_arguments, print_json
+from ..tables import print_rows
+from ..terminal import console
 
 if TYPE_CHECKING:
     import rich.console

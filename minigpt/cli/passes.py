@@ -5,9 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import InputError, NumericsError, notice
-from ..terminal import cut, harmless, visible
-from . import add_model_arguments, read_standard_input, text
+from ..errors import InputError, NumericsError, notice
+from .options import add_model_arguments, read_standard_input, text
+from .terminal import cut, harmless, visible
 
 if TYPE_CHECKING:
     import numpy.typing
@@ -62,7 +62,7 @@ def prompt_ids(
     args: argparse.Namespace, model: "minigpt.model.GPT2", tokenizer: "minigpt.tokenizer.Tokenizer"
 ) -> list[int]:
     """The ids of PROMPT; an empty one is <|endoftext|>, and says so."""
-    from .. import document
+    from . import document
 
     prompt = read_standard_input() if args.prompt == "-" else args.prompt
     if not prompt:
@@ -77,7 +77,7 @@ def about(
     ids: list[int],
 ) -> dict[str, Any]:
     """What a JSON document begins with: what ran, and the tokens of the prompt."""
-    from ..document import model_document, tokens_document
+    from .document import model_document, tokens_document
 
     return {"model": model_document(source, model), "tokens": tokens_document(tokenizer, ids)}
 
@@ -95,7 +95,7 @@ def intervention(
     n_tokens: int,
 ) -> tuple["minigpt.hooks.Hook | None", list[str]]:
     """The hook that `--ablate` and `--patch` ask for, and what it does, in words."""
-    from ...inspection import ablate, chain, patch, trace
+    from ..inspection import ablate, chain, patch, trace
 
     if bool(args.patch) != (args.patch_from is not None):
         raise InputError("--patch and --patch-from belong together: what to take, and from which prompt.")
@@ -120,7 +120,7 @@ def donor_ids(
     n_tokens: int,
 ) -> list[int]:
     """The ids of the prompt of `--patch-from`; an empty one is <|endoftext|>, as it is for PROMPT."""
-    from .. import document
+    from . import document
 
     if not args.patch_from:
         notice("--patch-from is empty: its forward pass starts from <|endoftext|>, the sign between texts.")
