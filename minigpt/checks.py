@@ -40,7 +40,7 @@ def checked_ids(
     """
     array = _id_array("ids", ids, config)
     if array.size == 0:
-        raise InputError("ids: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
+        raise InputError("ids: no tokens; to start from nothing, give the id of <|endoftext|>.")
     past = 0 if cache is None else _checked_length(cache, array.shape[:-1], config, dtype)
     if past + array.shape[-1] > config.n_positions:
         before = f"{past} in the cache and {array.shape[-1]} new" if past else f"{array.shape[-1]}"

@@ -17,7 +17,7 @@ from .checks import checked_ids, checked_text
 from .errors import InputError
 from .model import GPT2
 from .sampling import Logits, Number, check_finite, check_range, probabilities
-from .tokenizer import Tokenizer
+from .tokenizer import AnyTokenizer, token_text
 
 Vector = Float[np.ndarray, " vocab"]
 Logprobs = Float[np.ndarray, " tokens"]
@@ -66,13 +66,13 @@ class NextToken:
 
 
 def next_tokens(
-    logits: Vector, tokenizer: Tokenizer, top: int = 10, temperature: Number = 1.0
+    logits: Vector, tokenizer: AnyTokenizer, top: int = 10, temperature: Number = 1.0
 ) -> list[NextToken]:
     """The `top` largest of the logits that follow a context, largest first."""
     check_range("top", top)
     ranking, probability = largest(logits, top).tolist(), probabilities(logits, temperature)
     return [
-        NextToken(place, token_id, tokenizer.token_text(token_id), float(logits[token_id]), float(p))
+        NextToken(place, token_id, token_text(tokenizer, token_id), float(logits[token_id]), float(p))
         for place, (token_id, p) in enumerate(zip(ranking, probability[ranking], strict=True), start=1)
     ]
 
@@ -97,7 +97,7 @@ class Candidate:
 
 def candidates(
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: Sequence[int],
     logits: Vector,
     texts: Sequence[str],
@@ -134,7 +134,7 @@ def continuation_logprobs(model: GPT2, prompt: Sequence[int], continuation: Sequ
     prompt_ids = checked_text("prompt", prompt, model.config)
     ids = checked_text("continuation", continuation, model.config)
     if not len(prompt_ids):
-        raise InputError("prompt: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
+        raise InputError("prompt: no tokens; to start from nothing, give the id of <|endoftext|>.")
     seen = checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
     return logprobs_of(model(seen, logits_to_keep=len(ids)), ids) if len(ids) else np.empty(0)
 

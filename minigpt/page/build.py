@@ -42,7 +42,7 @@ from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
 from ..sampling import Number, Sampling, check_finite, probabilities
 from ..scoring import largest
-from ..tokenizer import Tokenizer
+from ..tokenizer import AnyTokenizer, bytes_of
 
 FOLDER = Path(__file__).resolve().parent
 # How much of a long context the views of single tokens show. Attention grows with the square of it: the
@@ -69,7 +69,7 @@ class Pass:
 def write_page(
     path: str | os.PathLike[str],
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: str,
     *,
     source: Source,
@@ -97,8 +97,8 @@ def write_page(
         ),
         "settings": settings,
         "rows": min(top, MOST_ROWS),
-        "functions": functions(),
-        "vocabulary": token_texts(tokenizer),
+        "functions": functions(tokenizer),
+        "vocabulary": token_texts(tokenizer, model.config.vocab_size),
         **everything_computed(model, tokenizer, [prompt, *comparisons], candidates),
     }
     try:
@@ -109,7 +109,7 @@ def write_page(
 
 
 def everything_computed(
-    model: GPT2, tokenizer: Tokenizer, texts: Sequence[str], candidates: Sequence[str]
+    model: GPT2, tokenizer: AnyTokenizer, texts: Sequence[str], candidates: Sequence[str]
 ) -> dict[str, Any]:
     """What the model makes of each text, and the tokens that the page follows through all of them."""
     contexts = [prompt_ids(model, tokenizer, text) for text in texts]
@@ -173,7 +173,7 @@ def packed(
 
 
 def followed(
-    tokenizer: Tokenizer, candidates: Sequence[str], passes: Sequence[Pass]
+    tokenizer: AnyTokenizer, candidates: Sequence[str], passes: Sequence[Pass]
 ) -> tuple[list[int], list[str]]:
     """The tokens that the page follows from the start, and what is to be said about them.
 
@@ -202,10 +202,12 @@ def unique(ids: Iterable[int]) -> list[int]:
 # --------------------------------------------------------------------------------- from numbers to the data
 
 
-@functools.cache
-def token_texts(tokenizer: Tokenizer) -> list[str]:
-    """Every token as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return [visible(tokenizer.token_bytes(i)) for i in range(tokenizer.n_vocab)]
+def token_texts(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
+    """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
+    return [visible_token(bytes_of(tokenizer, token_id)) for token_id in range(vocab_size)]
+
+
+visible_token = functools.lru_cache(1 << 17)(visible)  # the next page shows the same tokens
 
 
 def context(text: str, model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:
@@ -246,10 +248,10 @@ def numbers(array: Float[np.ndarray, "..."]) -> str:
     return base64.b64encode(little.tobytes()).decode("ascii")
 
 
-def functions() -> dict[str, list[dict[str, str]]]:
+def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
     """The code behind each view."""
     code: dict[str, list[Callable[..., Any]]] = {
-        "tokens": [Tokenizer.encode],
+        "tokens": [type(tokenizer).encode],
         "embeddings": [embed],
         "attention": [attention],
         "lens": [unembed, layer_norm],
@@ -278,7 +280,7 @@ def render(data: dict[str, Any], prompt: str) -> str:
     parts = {
         # What could end or confuse a script element (`</script>`, `<!--`, `<script`) begins with `<`.
         "data": document.replace("<", "\\u003c"),
-        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or '<|endoftext|>'} · minigpt"),
+        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or 'an empty prompt'} · minigpt"),
         "policy": policy(style, script),
         "version": __version__,
         "style": style,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ...model import GPT2
     from ...scoring import ScoredTokens
-    from ...tokenizer import Tokenizer
+    from ...tokenizer import AnyTokenizer
 
 HELP = "perplexity of a text, and its most surprising tokens"
 PATIENCE = 2.0  # seconds that one waits without asking how long it will take
@@ -90,12 +90,13 @@ class Score:
 
 
 def score_text(
-    model: "GPT2", tokenizer: "Tokenizer", name: str, text: str, stride: int | None, top: int
+    model: "GPT2", tokenizer: "AnyTokenizer", name: str, text: str, stride: int | None, top: int
 ) -> Score:
     """Run the model over the text, with a progress bar if that takes long."""
     import numpy as np
 
     from ...scoring import checked_stride, perplexity_of, score_windows, windows
+    from ...tokenizer import token_text
 
     stride = checked_stride(stride, model.config.n_positions)
     ids = np.array(tokenizer.encode(text))
@@ -112,7 +113,7 @@ def score_text(
     def surprise(index: int) -> Surprise:
         position = int(positions[index])
         before = tokenizer.decode(ids[max(0, position - TOKENS_OF_CONTEXT) : position].tolist())
-        text, expected = (tokenizer.token_text(int(i)) for i in (ids[position], likeliest[index]))
+        text, expected = (token_text(tokenizer, int(i)) for i in (ids[position], likeliest[index]))
         return Surprise(position, int(ids[position]), text, before, float(logprobs[index]), expected)
 
     return Score(
