@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from minigpt.model import Config
+from minigpt.parameters import Config
 from scripts.benchmark_engines import ENGINES
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import minigpt
-from minigpt.checkpoints.load import find
+from minigpt.checkpoints.find import find
 from minigpt.inspection import plot_logit_lens
 from minigpt.model import GPT2
 from minigpt.page.build import write_page

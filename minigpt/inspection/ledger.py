@@ -25,7 +25,6 @@ from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from .. import __version__
-from ..checkpoints.load import assemble, named_parameters
 from ..errors import CheckpointError
 from ..model import GPT2
 from .tracing import trace
@@ -189,9 +188,7 @@ def float32_tolerance(reference: Reference, name: str) -> float:
 
 def traced(model: GPT2, dtype: Any, reference: Reference) -> dict[str, Float[np.ndarray, " n"]]:
     """The samples of one pass in this precision; empty where the shape is not the reference's."""
-    arrays = {name: array.astype(dtype) for name, array in named_parameters(model.parameters).items()}
-    cast = GPT2(model.config, assemble(arrays, model.config), model.block)
-    found = trace(cast, reference.ids, names="*")
+    found = trace(model.astype(dtype), reference.ids, names="*")
     return {
         name: sample(found[name]) if name in found and found[name].shape == shape else np.zeros(0)
         for name, shape in reference.shapes.items()
