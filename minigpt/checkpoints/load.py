@@ -20,7 +20,7 @@ from ..model import GPT2
 from ..parameters import Config, Shape, build, parameter_shapes
 from ..tokenizer import Tokenizer
 from .config import read_config
-from .find import Name, Source, find
+from .find import Name, find
 from .tensors import STORED_TYPES, StoredTensor, aligned_empty, shown, stored_tensors
 from .tokenizer_files import read_tokenizer
 

@@ -1,24 +1,18 @@
-"""What a terminal can show: text made visible, tables, sparklines.
+"""What a terminal can show: text made visible, in any encoding.
 
 Tokens hold anything that a byte sequence can: ESC, half of a character, a right-to-left mark. No text
-from a model, a file or a person goes to the terminal but through `visible` or `harmless`. Rich draws
-tables and colours; it is imported when the first of them is drawn, because `--json` needs neither.
+from a model, a file or a person goes to the terminal but through `visible` or `harmless`. `tables.py` lays it
+out, with rich; nothing here needs that, nor does `--json`.
 """
 
 import codecs
 import math
-import os
-import shutil
-import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import STEERING, escape
 from ..errors import harmless as harmless  # noqa: PLC0414 - `visible` and `harmless` go together
-
-if TYPE_CHECKING:
-    import rich.console
 
 # What nobody can see for what it is: what steers, private and unassigned characters, and all spaces.
 UNSEEN = STEERING | {"Co", "Cn", "Zs"}
@@ -29,8 +23,6 @@ STAND_INS = str.maketrans(
 )
 Stream = Any  # anything to write text to; typing.TextIO is more than a StringIO can do
 LEVELS = "▁▂▃▄▅▆▇█"
-WIDEST = 110  # columns; longer lines are hard to read
-NARROWEST = 20  # columns of running text beside others
 
 
 def visible(text: str | bytes) -> str:
@@ -51,30 +43,6 @@ def _seen(character: str) -> str:
     return known or (escape(character) if unicodedata.category(character) in UNSEEN else character)
 
 
-def console(file: Stream | None = None) -> "rich.console.Console":
-    """A console as wide and as colourful as the terminal; plain text with NO_COLOR or without a terminal.
-
-    Markup is off: `[red]` in a prompt is text. What the stream's encoding lacks becomes a stand-in.
-    """
-    from rich.console import Console
-
-    class Terminal(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # no failure for `cli.main`; rich would end the program with one
-
-    stream = sys.stdout if file is None else file
-    accept_any_character(stream)
-    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-    return Terminal(
-        file=file,
-        color_system=None if os.environ.get("NO_COLOR") else "auto",
-        width=shutil.get_terminal_size().columns if dumb else None,
-        markup=False,
-        highlight=False,
-        emoji=False,
-    )
-
-
 def accept_any_character(stream: Stream) -> None:
     """Make a stream replace what its encoding cannot show, instead of failing."""
     reconfigure = getattr(stream, "reconfigure", None)
@@ -92,11 +60,11 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("minigpt.stand_in", _stand_in)
 
 
-def cut(text: str, width: int) -> str:
-    """A text in at most so many columns."""
-    from rich.cells import cell_len, set_cell_size
-
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+def percent(probability: float) -> str:
+    """A probability to compare at a glance; what is not 0 does not look like it."""
+    if probability == 0:
+        return "0%"
+    return "<0.1%" if probability < 0.0005 else f"{100 * probability:.1f}%"
 
 
 def sparkline(values: Sequence[float | int]) -> str:

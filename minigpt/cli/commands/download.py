@@ -1,14 +1,24 @@
 """`minigpt download`: bring a checkpoint onto this machine."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
+from ...checkpoints.download import copy_to, download_official, download_repository
+from ...checkpoints.find import HUB_ID
+from ...checkpoints.hub import OFFICIAL, check_official, is_offline
 from ...errors import DownloadError, InputError, notice
 
-HELP = "fetch a model from the Hugging Face Hub, for later or for a machine without a network"
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is fetched, and where its files shall be."""
+
+    name: str
+    out: Path | None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The model, and where its files shall be."""
     parser.add_argument("name", nargs="?", default="gpt2", help="an official name or a Hub repository (gpt2)")
     parser.add_argument(
@@ -20,22 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Download, verify, and say where the files are."""
-    from ...checkpoints.download import copy_to, download_official, download_repository
-    from ...checkpoints.find import HUB_ID
-    from ...checkpoints.hub import OFFICIAL, check_official, is_offline
-
-    if args.name not in OFFICIAL and not HUB_ID.fullmatch(args.name):
+    if options.name not in OFFICIAL and not HUB_ID.fullmatch(options.name):
         known = ", ".join(OFFICIAL)
-        raise InputError(f"{args.name!r}: expected one of {known}, or a Hub id owner/name.")
+        raise InputError(f"{options.name!r}: expected one of {known}, or a Hub id owner/name.")
     if is_offline():
-        raise DownloadError(f"{args.name}: HF_HUB_OFFLINE forbids the network; unset it to download.")
-    download = download_official if args.name in OFFICIAL else download_repository
-    folder = download(args.name, notice)
-    if args.out is not None:
-        copy_to(folder, args.out)
-        folder = args.out
-    if args.name in OFFICIAL:
-        check_official(folder, args.name)
+        raise DownloadError(f"{options.name}: HF_HUB_OFFLINE forbids the network; unset it to download.")
+    download = download_official if options.name in OFFICIAL else download_repository
+    folder = download(options.name, notice)
+    if options.out is not None:
+        copy_to(folder, options.out)
+        folder = options.out
+    if options.name in OFFICIAL:
+        check_official(folder, options.name)
     print(folder)
