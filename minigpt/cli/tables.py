@@ -106,7 +106,9 @@ def print_table(
         kept.remove(column)
     if narrow == "continue":
         for number, chunk in enumerate(chunks(kept[1:], room - kept[0].widths[0] - GAP)):
-            print_lines(out, [*([""] if number else []), *lay_out([kept[0], *chunk], room)], indent)
+            if number:
+                out.print()
+            print_table(out, [kept[0], *chunk], indent=indent)
     elif least_width(kept) <= room:
         lines = list(lay_out(kept, room))
         n_heading = len(lines) - len(notes)  # a table with notes has one line for each row
@@ -127,7 +129,7 @@ def least_width(columns: Sequence[Column]) -> int:
 
 
 def chunks(columns: Sequence[Column], room: int) -> list[list[Column]]:
-    """The columns in tables that fit, none of which tears a group apart; one group always fits."""
+    """The columns in tables that fit, none of which tears a group apart."""
     result: list[list[Column]] = []
     for _, members in groupby(enumerate(columns), lambda pair: pair[1].group or pair[0]):
         group = [column for _, column in members]

@@ -9,7 +9,7 @@ import codecs
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 from ..errors import STEERING, escape
 from ..errors import harmless as harmless  # noqa: PLC0414 - `visible` and `harmless` go together
@@ -60,11 +60,12 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("minigpt.stand_in", _stand_in)
 
 
-def percent(probability: float) -> str:
+def percent(probability: SupportsFloat) -> str:
     """A probability to compare at a glance; what is not 0 does not look like it."""
-    if probability == 0:
+    share = float(probability)
+    if share == 0:
         return "0%"
-    return "<0.1%" if probability < 0.0005 else f"{100 * probability:.1f}%"
+    return "<0.1%" if share < 0.0005 else f"{100 * share:.1f}%"
 
 
 def sparkline(values: Sequence[float | int]) -> str:

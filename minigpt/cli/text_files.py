@@ -7,7 +7,7 @@ them for text: they can turn a perplexity of 38 into one of 4,593.
 import re
 import sys
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any
 
 from ..errors import InputError, notice
 
@@ -93,7 +93,7 @@ def read_file(file: str, longest: int) -> bytes:
         return read_at_most(stream, longest)
 
 
-def read_at_most(stream: BinaryIO, longest: int) -> bytes:
+def read_at_most(stream: Any, longest: int) -> bytes:
     """All bytes of a stream. Raises `OverflowError` as soon as there are more than `longest`."""
     content = stream.read(longest + 1)
     if len(content) > longest:
