@@ -146,6 +146,31 @@ def joined_logprob(model: GPT2, tokenizer: AnyTokenizer, prompt: Sequence[int], 
     return continuation_logprob(model, joined[:shared], joined[shared:])
 
 
+# --------------------------------------------------------------------------- tokens that were never trained
+
+
+def never_seen(model: GPT2, ids: Sequence[int]) -> list[int]:
+    """The positions of tokens that the model never saw in training, as far as its embedding tells.
+
+    Training moves the row of every token that it meets, and no two of them to the same numbers. A row that
+    several tokens share is as whoever made the model left it.
+    """
+    wte = model.parameters.wte
+    first = np.ascontiguousarray(wte[:, 0])
+    shared: set[int] = set()
+    for token_id in set(ids):
+        if token_id not in shared:
+            alike = np.flatnonzero(first == first[token_id])
+            alike = alike[(wte[alike] == wte[token_id]).all(axis=1)]
+            shared.update(alike.tolist() if len(alike) > 1 else [])
+    return [position for position, token_id in enumerate(ids) if token_id in shared]
+
+
+def never_seen_note(n_unseen: int, n_tokens: int) -> str:
+    """What to say about a text with such tokens."""
+    return f"The model never saw {n_unseen:,} of these {n_tokens:,} tokens; to it they are all the same."
+
+
 # ----------------------------------------------------------------------------------------- continuations
 
 

@@ -30,7 +30,7 @@ from ..tokenizer import (
     named_token,
     token_name,
 )
-from .tensors import inside, parse_json, present, read_bytes, shown
+from .reading import parse_json, present, read_bytes, shown
 
 LONGEST = 32 << 20  # bytes; GPT-2's tokenizer.json has 1.4 MB, or 3.6 MB as transformers 5 indents it
 LARGEST_ID = 1 << 24
@@ -42,7 +42,7 @@ FOREIGN_FILES = {
     "spiece.model": "SentencePiece",
     "tokenizer.model": "SentencePiece",
     "sentencepiece.bpe.model": "SentencePiece",
-    "tiktoken.model": "a tiktoken file of another model",
+    "tiktoken.model": "another model's, in tiktoken's format",
 }
 # All that say which tokenizer it is.
 TOKENIZER_FILES = (*OWN_FILES, *SETTINGS_FILES, "added_tokens.json", *FOREIGN_FILES)
@@ -119,7 +119,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file, or an empty one if there is no such file."""
     if not present(folder / name):
         return {}
-    file = inside(folder, name)
+    file = folder / name
     content = parse_json(read_bytes(file, LONGEST), file)
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: found {shown(content)}; expected an object.")
@@ -226,7 +226,7 @@ def read_vocab_and_merges(folder: Path) -> Vocabulary:
     for name in ("vocab.json", "merges.txt"):
         if not present(folder / name):
             raise CheckpointError(f"{folder / name}: is missing; vocab.json and merges.txt go together.")
-    file = inside(folder, "merges.txt")
+    file = folder / "merges.txt"
     with explained(file):
         text = read_bytes(file, LONGEST).decode("utf-8").replace("\r\n", "\n")
         lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
@@ -334,11 +334,18 @@ def assemble(found: Vocabulary, end: int | None) -> Tokenizer:
     if missing := alphabet - found.vocab.keys():
         refuse(found.file, f"{len(missing)} of the 256 bytes have no token in it")
     ids = {named_token(name): token_id for name, token_id in found.vocab.items() if alphabet.issuperset(name)}
+    later = {left + right for left, right in found.merges}
     for left, right in found.merges:
+        later.discard(left + right)
         for token in (left, right, left + right):
+            if token in later:
+                made = shown(token_name(left + right))
+                raise CheckpointError(
+                    f"{found.file}: the merge that makes {made} stands before that of its part."
+                )
             if token not in ids:
                 raise CheckpointError(
-                    f"{found.file}: {shown(token_name(token))} is missing, of which a merge tells."
+                    f"{found.file}: {shown(token_name(token))} has no id, but a merge names it."
                 )
     added = [token for token in found.added.values() if token.text]
     return Tokenizer(

@@ -23,6 +23,7 @@ from .options import Parser, PromptOptions, add_prompt_options
 
 # `minigpt score` is commands/score.py; a name that Python reserves has an underscore there: break_.py.
 COMMANDS = {
+    "tokens": "the tokens of a text, and each merge that made them",
     "attention": "who looks at whom: attention weights, per layer and head",
     "lens": "the logit lens: what each layer would predict if it were the last",
     "attribution": "one logit as a sum: embedding + each head + each MLP + biases",

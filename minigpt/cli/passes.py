@@ -19,7 +19,7 @@ from ..inspection.tracing import trace
 from ..model import GPT2, n_parameters
 from ..tokenizer import AnyTokenizer, bytes_of, encode_prompt, text_of
 from .options import ChangeOptions, ModelOptions, PromptOptions, SubjectOptions
-from .terminal import harmless, visible
+from .terminal import harmless, visible_token
 from .text_files import read_prompt
 
 LONG_TOKEN = 128  # bytes, as the longest of GPT-2's vocabulary has
@@ -40,7 +40,7 @@ class Checkpoint:
 
     def label(self, token_id: int) -> str:
         """A token for the eye: nothing invisible, nothing that steers the terminal."""
-        return visible(bytes_of(self.tokenizer, token_id))
+        return visible_token(self.tokenizer, token_id)
 
     def labels(self, ids: Sequence[int]) -> list[str]:
         """Tokens for the eye."""
@@ -122,10 +122,11 @@ def read(checkpoint: Checkpoint, prompt: str, options: ChangeOptions) -> Reading
 def open_prompt(options: SubjectOptions) -> Reading:
     """The model and the prompt of a command; an empty prompt says what it starts from."""
     prompt = read_prompt(options.prompt)
-    checkpoint = open_model(options)
+    changes = options if isinstance(options, ChangeOptions) else ChangeOptions()
+    reading = read(open_model(options), prompt, changes)
     if not prompt:
-        notice("the prompt is empty: the model starts from the sign that stands between texts.")
-    return read(checkpoint, prompt, options if isinstance(options, ChangeOptions) else ChangeOptions())
+        notice(f"the prompt is empty: the model starts from {reading.tokens[0]}, the sign between texts.")
+    return reading
 
 
 def open_prompts(options: PromptOptions) -> list[Reading]:
@@ -219,9 +220,10 @@ def plan_changes(options: ChangeOptions, checkpoint: Checkpoint, n_tokens: int, 
 
 def donor_ids(checkpoint: Checkpoint, prompt: str, n_tokens: int) -> list[int]:
     """The ids of the prompt of `--patch-from`; an empty one is what it is for PROMPT."""
-    if not prompt:
-        notice("--patch-from is empty: its forward pass starts from the sign that stands between texts.")
     ids = prompt_ids(checkpoint.model, checkpoint.tokenizer, prompt)
+    if not prompt:
+        start = checkpoint.label(ids[0])
+        notice(f"--patch-from is empty: its forward pass starts from {start}, the sign between texts.")
     if len(ids) != n_tokens:
         raise InputError(
             f"--patch-from: its number of tokens is {len(ids)}, and that of the text that takes from it "

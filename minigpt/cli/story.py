@@ -23,14 +23,14 @@ from ..inspection.lens import unembed
 from ..inspection.tracing import Trace, definition, file_name, trace
 from ..model import GPT2, n_parameters
 from ..sampling import Sampling, probabilities
-from ..scoring import NextToken, candidates, next_tokens
+from ..scoring import NextToken, candidates, never_seen, never_seen_note, next_tokens
 from ..tokenizer import text_of
 from .comparison import comparison_columns, comparison_notes
 from .document import choose_seed, read_candidates, save_page, start_generation, tell_page
 from .options import PromptOptions
 from .passes import Context, Reading, check_finite, look, open_prompts, run_pass
 from .tables import WIDEST, Column, chunks, console, cut, print_table
-from .terminal import harmless, percent, sparkline, visible
+from .terminal import for_stdout, harmless, percent, sparkline, visible
 
 LONGEST_LABEL = 24  # columns for a token
 Vector = Float[np.ndarray, " n"]
@@ -51,7 +51,7 @@ def run(options: PromptOptions) -> None:
 def print_text(reading: Reading, options: PromptOptions) -> None:
     """What the model writes and nothing else, exactly as it is unless a terminal would obey it."""
     for piece in start_generation(reading, options, choose_seed(options)):
-        print(harmless(piece) if sys.stdout.isatty() else piece, end="", flush=True)
+        print(for_stdout(piece), end="", flush=True)
     print()
 
 
@@ -129,6 +129,8 @@ def tell_tokens(out: Console, reading: Reading) -> None:
         say(out, Text(f"... {len(rest) - len(last):,} more ...", "dim"))
     if last:
         print_table(out, [names, *last], narrow="continue", indent=indent(out))
+    if unseen := never_seen(reading.checkpoint.model, reading.ids):
+        say(out, never_seen_note(len(unseen), len(tokens)))
 
 
 def tell_embedding(out: Console, passed: Trace, reading: Reading) -> None:

@@ -6,13 +6,16 @@ out, with rich; nothing here needs that, nor does `--json`.
 """
 
 import codecs
+import functools
 import math
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 from ..errors import STEERING, escape
 from ..errors import harmless as harmless  # noqa: PLC0414 - `visible` and `harmless` go together
+from ..tokenizer import AnyTokenizer, bytes_of, nameless
 
 # What nobody can see for what it is: what steers, private and unassigned characters, and all spaces.
 UNSEEN = STEERING | {"Co", "Cn", "Zs"}
@@ -25,6 +28,7 @@ Stream = Any  # anything to write text to; typing.TextIO is more than a StringIO
 LEVELS = "▁▂▃▄▅▆▇█"
 
 
+@functools.lru_cache(1 << 17)  # a page shows every token, and the next page the same ones
 def visible(text: str | bytes) -> str:
     """A token's text so that all of it is seen: spaces as ␣, and what cannot be drawn as an escape.
 
@@ -36,6 +40,17 @@ def visible(text: str | bytes) -> str:
     # A combining mark needs something before it to sit on; at the start it would sit on the table.
     start = unicodedata.category(text[0]).startswith("M") if text else False
     return "".join(escape(c) if start and i == 0 else _seen(c) for i, c in enumerate(text))
+
+
+def visible_token(tokenizer: AnyTokenizer, token_id: int) -> str:
+    """A token for the eye; half a character shows as its bytes, and an id without a token as `<id 50257>`."""
+    token = bytes_of(tokenizer, token_id)
+    return token.decode() if token == nameless(token_id) else visible(token)
+
+
+def for_stdout(text: str) -> str:
+    """What a program reads exactly as it is, and a terminal without what it would obey."""
+    return harmless(text) if sys.stdout.isatty() else text
 
 
 def _seen(character: str) -> str:

@@ -14,7 +14,6 @@ script, by its hash.
 """
 
 import base64
-import functools
 import hashlib
 import html
 import inspect
@@ -34,7 +33,7 @@ from jaxtyping import Float, Float32, Int
 from .. import __version__
 from ..checkpoints.find import Source
 from ..cli.passes import model_document, prompt_ids
-from ..cli.terminal import harmless, visible
+from ..cli.terminal import harmless, visible, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import write_whole
 from ..inspection.lens import residual_names, unembed
@@ -42,8 +41,8 @@ from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
 from ..ranges import Number
 from ..sampling import Sampling, check_finite, probabilities
-from ..scoring import largest
-from ..tokenizer import AnyTokenizer, bytes_of
+from ..scoring import largest, never_seen, never_seen_note
+from ..tokenizer import AnyTokenizer
 
 FOLDER = Path(__file__).resolve().parent
 # How much of a long context the views of single tokens show. Attention grows with the square of it: the
@@ -117,6 +116,8 @@ def everything_computed(
     size = shown_tokens(model, contexts)
     passes = [run(model, ids, size) for ids in contexts]
     pins, notes = followed(tokenizer, candidates, passes)
+    unseen = [(len(never_seen(model, ids)), len(ids)) for ids in contexts]
+    notes += [never_seen_note(*counts) for counts in unseen if counts[0]]
     watched = np.unique(np.concatenate([pins, *(largest(p.logits, WATCHED) for p in passes)]))
     shown = [context(text, model, p, watched) for text, p in zip(texts, passes, strict=True)]
     return {"pins": pins, "notes": notes, "contexts": shown}
@@ -205,10 +206,7 @@ def unique(ids: Iterable[int]) -> list[int]:
 
 def token_texts(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
     """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return [visible_token(bytes_of(tokenizer, token_id)) for token_id in range(vocab_size)]
-
-
-visible_token = functools.lru_cache(1 << 17)(visible)  # the next page shows the same tokens
+    return [visible_token(tokenizer, token_id) for token_id in range(vocab_size)]
 
 
 def context(text: str, model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:

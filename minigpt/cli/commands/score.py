@@ -15,7 +15,15 @@ from rich.text import Text
 
 from ...errors import InputError, NumericsError, notice
 from ...hooks import Hook
-from ...scoring import ScoredTokens, checked_stride, perplexity_of, score_windows, windows
+from ...scoring import (
+    ScoredTokens,
+    checked_stride,
+    never_seen,
+    never_seen_note,
+    perplexity_of,
+    score_windows,
+    windows,
+)
 from ...tokenizer import bytes_of, text_of, token_text
 from ..document import print_json
 from ..options import ChangeOptions, ModelOptions, add_change_options, add_model_options, number
@@ -112,6 +120,7 @@ class Score:
     bits_per_token: float
     bits_per_byte: float
     most_surprising: list[Surprise]
+    never_seen: int  # tokens that were not in what the model was trained on
 
 
 def encode(checkpoint: Checkpoint, file: TextFile, special: bool) -> Ids:
@@ -172,6 +181,7 @@ def summarise(
         bits_per_token=bits / len(positions),
         bits_per_byte=bits / n_bytes,
         most_surprising=[surprise(int(index)) for index in np.argsort(logprobs, kind="stable")[:top]],
+        never_seen=len(never_seen(checkpoint.model, ids.tolist())),
     )
 
 
@@ -182,6 +192,8 @@ def show(out: Console, title: str, score: Score) -> None:
     """The figures with what they mean, and the surprises in context."""
     out.width = min(out.width, WIDEST)
     out.print(f"{harmless(title)}: {score.tokens:,} tokens\n")
+    if score.never_seen:
+        out.print(f"{never_seen_note(score.never_seen, score.tokens)}\n")
     figures = (
         (score.perplexity, "perplexity: as unsure as between so many equally likely tokens"),
         (score.bits_per_token, "bits per token: the same as a logarithm"),

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from ...checkpoints.find import find, official_here
+from ...checkpoints.find import check_official, find, official_here
 from ...checkpoints.load import load, load_model
 from ...errors import InputError, notice
 from ...inspection.facts import FactResult, check_fact, official_facts
@@ -78,6 +78,7 @@ def check_facts(options: Options) -> tuple[list[FactResult], list[str]]:
         if source is None:
             skipped.append(name)
             continue
+        check_official(source.path, name)
         model, tokenizer = load(source)
         results += [check_fact(fact, model, tokenizer) for fact in official_facts(name)]
     return results, skipped
