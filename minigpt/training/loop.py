@@ -33,7 +33,7 @@ from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .settings import Plan, Settings
-from .shim import save
+from ..checkpoints.saving import save
 from .state import State, check_folder, load_state, save_state
 from .step import batch_gradients
 
