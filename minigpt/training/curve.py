@@ -14,6 +14,10 @@ class History:
     losses: list[float] = field(default_factory=list)  # of each step's batch
     held_out: list[tuple[int, float]] = field(default_factory=list)  # steps done, and the loss after them
 
+    def add_test(self, steps: int, loss: float) -> None:
+        """A held-out loss; of two after the same step, the second read more of the text."""
+        self.held_out[:] = [test for test in self.held_out if test[0] != steps] + [(steps, loss)]
+
     def smooth(self, points: int = 100) -> list[tuple[float, float]]:
         """The training loss as means of neighbouring steps, at most so many: single batches jump about."""
         groups = np.array_split(np.arange(len(self.losses)), min(points, len(self.losses)) or 1)
@@ -47,7 +51,7 @@ def loss_curve(history: History) -> str:
 
     texts = [line(training, 'stroke="#8a8a8a"'), line(held_out, 'stroke="#c2410c"')]
     for loss in np.linspace(low, high, 5):
-        _, y = at(0, loss)
+        _, y = at(0.0, loss)
         texts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{loss:.2f}</text>')
     for step in np.linspace(0, last, 5):
         x, _ = at(step, low)

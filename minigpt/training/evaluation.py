@@ -10,7 +10,8 @@ from ..model import GPT2
 from ..parallel import Threads
 from ..tape import target_logprobs
 
-Window = tuple[Int[np.ndarray, "rows tokens"], Int[np.ndarray, "rows tokens"]]  # ids, and what follows them
+# Ids, and what follows each. Windows differ in their shapes, which an underscore allows.
+Window = tuple[Int[np.ndarray, "_rows _tokens"], Int[np.ndarray, "_rows _tokens"]]
 ROWS = 16  # windows that run through the model together
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoints.load import load
+from ..checkpoints.saving import save
 from ..errors import CheckpointError, InputError, NumericsError
 from ..generation import generate_text
 from ..model import GPT2
@@ -33,7 +34,6 @@ from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .settings import Plan, Settings
-from ..checkpoints.saving import save
 from .state import State, check_folder, load_state, save_state
 from .step import batch_gradients
 
@@ -123,7 +123,7 @@ class Training:
         if n_windows is not None:
             windows = windows[:: max(1, len(windows) * windows[0][0].shape[0] // n_windows)]
         loss = mean_loss(self.model, windows, threads)
-        self.history.held_out.append((self.optimizer.steps, loss))
+        self.history.add_test(self.optimizer.steps, loss)
         return loss
 
     def bits_per_byte(self, loss: float) -> float:
@@ -315,7 +315,7 @@ class Sitting:
         if self.folder is not None:
             state = self.training.state()
             save_state(self.folder, State(state.arrays, state.facts | {"corpus": self.corpus.source}))
-            save(self.folder, self.training.model, self.tokenizer)
+            save(self.folder, self.training.model, self.tokenizer, overwrite=True)
 
     def try_to_save(self) -> None:
         """Save; a disk that is full now may have room again the next time."""

@@ -181,12 +181,18 @@ def answer_logprobs(
 
 def logprobs_of_rows(model: GPT2, texts: Sequence[tuple[list[int], list[int]]]) -> list[Logprobs]:
     """The log-probabilities of the answers' tokens, text by text; only their logits are computed."""
-    rows, last = rows_of(texts), dict[str, Any]()
-    model(rows.ids, hook=lambda name, array: last.setdefault(name, array) if name == "ln_f" else array,
-          logits_to_keep=1)  # fmt: skip
+    rows = rows_of(texts)
     where = rows.is_answer
-    flat = target_logprobs(last["ln_f"][where], model.parameters.lm_head, rows.targets[where])
+    x = last_vectors(model, rows.ids)[where]
+    flat = target_logprobs(x, model.parameters.lm_head, rows.targets[where])
     return np.split(flat, np.cumsum([len(answer) for _, answer in texts])[:-1])
+
+
+def last_vectors(model: GPT2, ids: Int[np.ndarray, "rows tokens"]) -> Float[np.ndarray, "rows tokens n_embd"]:
+    """What the head makes the logits from; all of these themselves would be by far the largest array."""
+    seen: dict[str, Any] = {}
+    model(ids, hook=lambda name, array: seen.setdefault(name, array) if name == "ln_f" else array, logits_to_keep=1)
+    return seen["ln_f"]
 
 
 def encode_pairs(

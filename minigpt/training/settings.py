@@ -8,6 +8,8 @@ from ..errors import InputError
 from ..model import GPT2
 from ..parallel import available_cores
 
+Number = float | int  # `minutes=3` is as good as `minutes=3.0`
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -17,14 +19,14 @@ class Settings:
     """
 
     steps: int | None = None
-    minutes: float | None = None  # instead of steps: some are timed first, and then their number is fixed
+    minutes: Number | None = None  # instead of steps: some are timed first, and then their number is fixed
     batch_size: int = 16  # windows in a batch
     accumulation: int = 1  # batches whose gradients a step adds up
-    learning_rate: float | None = None  # at its peak; the wider a model, the smaller
+    learning_rate: Number | None = None  # at its peak; the wider a model, the smaller
     warmup: int | None = None  # steps on the way up to it: a tenth of all, and 100 at most
-    weight_decay: float = 0.1
-    beta2: float | None = None  # 0.95, and 0.99 for steps of few tokens, whose gradients jump about
-    clip: float = 1.0  # the longest that a gradient may be
+    weight_decay: Number = 0.1
+    beta2: Number | None = None  # 0.95, and 0.99 for steps of few tokens, whose gradients jump about
+    clip: Number = 1.0  # the longest that a gradient may be
     seed: int = 0
     threads: int | None = None  # as many as there are cores
 
@@ -43,11 +45,11 @@ class Settings:
             steps=steps,
             batch_size=self.batch_size,
             accumulation=self.accumulation,
-            learning_rate=self.learning_rate or 2.5e-3 * 128 / model.config.n_embd,
+            learning_rate=float(self.learning_rate or 2.5e-3 * 128 / model.config.n_embd),
             warmup=min(100, steps // 10) if self.warmup is None else self.warmup,
-            weight_decay=self.weight_decay,
-            beta2=self.beta2 or (0.95 if n_tokens >= 1000 else 0.99),
-            clip=self.clip,
+            weight_decay=float(self.weight_decay),
+            beta2=float(self.beta2 or (0.95 if n_tokens >= 1000 else 0.99)),
+            clip=float(self.clip),
             seed=self.seed,
             threads=self.threads or available_cores(),
         )
@@ -84,13 +86,13 @@ def between(low: float, high: float) -> Range:
 
 RANGES: dict[str, Range] = {
     "steps": whole(1),
-    "minutes": between(0, 1e6),
+    "minutes": between(0.0, 1e6),
     "batch_size": whole(1),
     "accumulation": whole(1),
-    "learning_rate": between(0, 10),
+    "learning_rate": between(0.0, 10.0),
     "warmup": whole(0),
     "weight_decay": (lambda value: 0 <= value < 10, "from 0 to 10"),
-    "beta2": between(0, 1),
+    "beta2": between(0.0, 1.0),
     "clip": (lambda value: value > 0, "above 0"),
     "seed": whole(0),
     "threads": whole(1),

@@ -8,9 +8,14 @@ import pytest
 
 from minigpt.parallel import Threads
 from minigpt.parameters import arrays_by_name
+from minigpt.tape import gradients
+from minigpt.tokenizer import Tokenizer
+from minigpt.training.data import split_tails
 from minigpt.training.flat import flatten
+from minigpt.training.loop import train
 from minigpt.training.losses import language_modelling
 from minigpt.training.optimizer import AdamW, clip_factor, gradient_norm
+from minigpt.training.settings import Settings
 from minigpt.training.step import batch_gradients
 from tests.parity.reference import load_reference, torch
 from tests.synthetic import random_gpt2, save_checkpoint
@@ -81,3 +86,20 @@ def test_twenty_steps_of_training_are_those_of_transformers_and_torch(tmp_path: 
             theirs.step()
             theirs.zero_grad()
             assert loss == pytest.approx(expected.item(), rel=1e-11)
+
+
+def test_what_was_trained_here_is_loaded_by_transformers(tmp_path: Path) -> None:
+    text = "".join(f"{n} sheep and {n + 1} goats went up the hill.\n" for n in range(100))
+    tokenizer = Tokenizer.train([text], 300)
+    model = GPT2.random(Config(vocab_size=300, n_positions=16, n_embd=24, n_layer=2, n_head=4))
+    settings = Settings(steps=20, batch_size=4, learning_rate=1e-2)
+    run = train(model, tokenizer, split_tails([text]), tmp_path / "run", settings)
+    reference = load_reference(tmp_path / "run")
+    ids = np.array(tokenizer.encode("12 sheep and 13 goats"))
+    logits = reference_logits(reference, ids)
+    np.testing.assert_allclose(run.model(ids), logits, atol=2e-5 * np.abs(logits).max())
+    with torch.no_grad():
+        theirs = reference(torch.tensor(ids[None]), labels=torch.tensor(ids[None])).loss.item()
+    assert gradients(run.model, ids[:-1], ids[1:])[0] == pytest.approx(theirs, rel=1e-5)
+    theirs_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "run")
+    assert theirs_tokenizer("12 sheep and 13 goats").input_ids == ids.tolist()

@@ -24,9 +24,9 @@ LOSS, WHOLE = gradients(MODEL, IDS, TARGETS)
 
 def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray] = WHOLE) -> None:
     assert found.keys() == expected.keys()
-    for name in found:
+    for name, array in found.items():
         if not name.endswith("c_attn.bias"):
-            assert np.abs(found[name] - expected[name]).max() <= 1e-13 * np.abs(expected[name]).max(), name
+            assert np.abs(array - expected[name]).max() <= 1e-13 * np.abs(expected[name]).max(), name
 
 
 def parts_of(threads: Threads, rows: slice = slice(None), n_targets: int = IDS.size) -> list[Batch]:
