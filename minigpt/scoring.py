@@ -269,8 +269,8 @@ def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) ->
 def log_odds_of(logprob: float) -> float:
     """log(P / (1 - P)) for a P given as its logarithm.
 
-    A P of 1 counts as a little less (`CERTAIN`): its log-odds are 708 then, and not infinite, so that those of
-    two certain answers have a difference, which is 0.
+    A P of 1 counts as a little less (`CERTAIN`): its log-odds are 708 then, and not infinite, so that two
+    certain answers have a difference, which is 0.
     """
     logprob = min(logprob, CERTAIN)
     # log(1 - P): each formula keeps its digits on one side of P = 1/2.

@@ -90,7 +90,9 @@ def check_pair(pair: Pair, place: str) -> None:
         if not getattr(pair, key):
             raise InputError(f"{place}: {key!r} is empty; an answer has at least one character.")
     if pair.chosen == pair.rejected:
-        raise InputError(f"{place}: both answers are {pair.chosen[:20]!r}; nothing is preferred. Leave it out.")
+        raise InputError(
+            f"{place}: both answers are {pair.chosen[:20]!r}; nothing is preferred. Leave it out."
+        )
     for key in KEYS:
         try:
             getattr(pair, key).encode()
@@ -112,7 +114,7 @@ def split_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
 
 @dataclass(frozen=True)
 class PairIds:
-    """A pair as ids. The prompt has one at least, because the first token of an answer must follow something."""
+    """A pair as ids. The prompt has one at least, because an answer's first token must follow something."""
 
     pair: Pair
     prompt: list[int]
@@ -191,7 +193,11 @@ def logprobs_of_rows(model: GPT2, texts: Sequence[tuple[list[int], list[int]]]) 
 def last_vectors(model: GPT2, ids: Int[np.ndarray, "rows tokens"]) -> Float[np.ndarray, "rows tokens n_embd"]:
     """What the head makes the logits from; all of these themselves would be by far the largest array."""
     seen: dict[str, Any] = {}
-    model(ids, hook=lambda name, array: seen.setdefault(name, array) if name == "ln_f" else array, logits_to_keep=1)
+    model(
+        ids,
+        hook=lambda name, array: seen.setdefault(name, array) if name == "ln_f" else array,
+        logits_to_keep=1,
+    )
     return seen["ln_f"]
 
 

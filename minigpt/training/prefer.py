@@ -8,6 +8,7 @@ pairs that were not learnt from, and of everything else.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class PreferenceSettings:
     steps: int = 20
     batch_size: int = 6  # pairs in a batch
     accumulation: int = 1  # batches whose gradients a step adds up
-    learning_rate: float | None = None  # at its peak; 2e-4 for a model as wide as tiny, the wider, the smaller
+    learning_rate: float | None = (
+        None  # at its peak; 2e-4 for a model as wide as tiny, the wider, the smaller
+    )
     completion_only_loss: bool = False  # the NLL covers the answer alone, and not the prompt
     end_of_text: bool = False  # every answer ends with the token that stands between texts
     seed: int = 0
@@ -145,8 +148,8 @@ class PreferenceRun:
     def __repr__(self) -> str:
         old, new = self.before, self.after
         return (
-            f"PreferenceRun({self.settings.objective.name}, {self.steps} steps; held-out pairs: log-odds ratio "
-            f"{old.held_out.log_odds_ratio:.2f} → {new.held_out.log_odds_ratio:.2f}, perplexity elsewhere "
+            f"PreferenceRun({self.settings.objective.name}, {self.steps} steps; held-out pairs: log-odds "
+            f"ratio {old.held_out.log_odds_ratio:.2f} → {new.held_out.log_odds_ratio:.2f}, perplexity elsewhere "
             f"{old.perplexity:.1f} → {new.perplexity:.1f})"
         )
 
@@ -164,15 +167,14 @@ def prefer(
 ) -> PreferenceRun:
     """Train a copy of a model to prefer the chosen answers, and keep it in the new folder `out`, if given.
 
-    Of every five pairs one is held out. `watch` are prompts after which all logits are kept, before and after;
-    `text` is what else the model should still know, a passage from a novel if it is None. Ctrl-C ends the run
-    after the step. Raises `InputError` for what cannot be trained, `NumericsError` if the numbers overflow,
+    Of every five pairs one is held out. `watch` are prompts after which all logits are kept, before and
+    after; `text` is what else the model should still know, a passage of a novel if it is None. Ctrl-C ends
+    the run after the step. Raises `InputError` for what cannot be trained, `NumericsError` if the numbers overflow,
     and `CheckpointError` if the folder cannot be written.
     """
     settings, reporter = settings or PreferenceSettings(), reporter or PreferenceReporter()
-    folder = None if out is None else new_folder(Path(out))
-    with Threads(settings.threads or available_cores()) as threads:
-        training = PreferenceTraining(model, tokenizer, pairs, settings)
+    training = PreferenceTraining(model, tokenizer, pairs, settings)
+    with kept_folder(out) as folder, Threads(settings.threads or available_cores()) as threads:
         look = Look(tokenizer, training, list(watch), PASSAGE.read_text() if text is None else text, threads)
         before = look(model)
         reporter.before(before)
@@ -180,13 +182,30 @@ def prefer(
             while training.optimizer.steps < settings.steps and not stopped():
                 reporter.step(training.step(threads))
         after = look(training.flat.model)
-    for array in arrays_by_name(training.flat.model.parameters).values():
-        read_only(array)
-    if folder is not None:
-        save(folder, training.flat.model, tokenizer)
+        for array in arrays_by_name(training.flat.model.parameters).values():
+            read_only(array)
+        if folder is not None:
+            save(folder, training.flat.model, tokenizer)
     return PreferenceRun(
         training.flat.model, tokenizer, settings, list(watch), before, after, training.history
     )
+
+
+@contextmanager
+def kept_folder(out: str | Path | None) -> Iterator[Path | None]:
+    """The folder of a run, made before anything is computed; a run that fails leaves none behind."""
+    if out is None:
+        yield None
+        return
+    folder, was_there = Path(out), Path(out).exists()
+    new_folder(folder)
+    try:
+        yield folder
+    except BaseException:
+        if not was_there:
+            with suppress(OSError):  # somebody has put something into it
+                folder.rmdir()
+        raise
 
 
 class PreferenceTraining:
@@ -241,8 +260,8 @@ class PreferenceTraining:
         norm = gradient_norm(gradients, threads)
         if not np.isfinite(norm):
             raise NumericsError(
-                f"training: the gradient of step {done + 1} is {norm}, and nothing can be learnt from it; try "
-                "a smaller learning rate."
+                f"training: the gradient of step {done + 1} is {norm}, and nothing can be learnt from it; "
+                "try a smaller learning rate."
             )
         rate = learning_rate(done, settings.steps, settings.steps // 10, self.peak)
         self.optimizer.step(gradients, rate, clip_factor(norm, 1.0), threads)
@@ -268,7 +287,12 @@ class Look:
     """What is worth knowing about a model before and after: the same questions, asked twice."""
 
     def __init__(
-        self, tokenizer: Tokenizer, training: PreferenceTraining, watch: list[str], text: str, threads: Threads
+        self,
+        tokenizer: Tokenizer,
+        training: PreferenceTraining,
+        watch: list[str],
+        text: str,
+        threads: Threads,
     ) -> None:
         self.pairs = [evenly(some, EVALUATED) for some in (training.learnt, training.held_out)]
         self.watched = [encode_prompt(tokenizer, prompt) for prompt in watch]
@@ -289,5 +313,14 @@ def evenly(items: Sequence[PairIds], most: int) -> list[PairIds]:
 def scores(logprobs: Sequence[tuple[Logprobs, Logprobs]]) -> Scores:
     """The means over pairs."""
     pairs = [PairLogprobs(chosen, rejected, chosen, rejected) for chosen, rejected in logprobs]
-    means = np.array([(pair.chosen.mean(), pair.rejected.mean(), log_odds_ratio_of(pair)) for pair in pairs])
-    return Scores(len(pairs), *map(float, means.mean(axis=0)), float((means[:, 0] > means[:, 1]).mean()))
+    chosen, rejected = (
+        np.array([pair.mean() for pair in answers]) for answers in zip(*logprobs, strict=True)
+    )
+    ratios = [log_odds_ratio_of(pair) for pair in pairs]
+    return Scores(
+        len(pairs),
+        float(chosen.mean()),
+        float(rejected.mean()),
+        float(np.mean(ratios)),
+        float((chosen > rejected).mean()),
+    )

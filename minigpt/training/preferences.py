@@ -29,7 +29,7 @@ Coefficients = Float[np.ndarray, " tokens"] | float  # one number is meant for e
 
 @dataclass(frozen=True)
 class PairLogprobs:
-    """The log-probability of each token of both answers, by the model as it is and by the one before training."""
+    """The log-probability of each token of both answers, now and by the model before training."""
 
     chosen: Float[np.ndarray, " chosen_tokens"]
     rejected: Float[np.ndarray, " rejected_tokens"]
@@ -79,7 +79,7 @@ def dpo(pair: PairLogprobs, beta: float) -> PairLoss:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: the mean of a pair's loss over the pairs, the NLL of the chosen texts, or their sum."""
+    """What is minimised: the mean of the pairs' losses, the NLL of the chosen texts, or their sum."""
 
     name: str
     pair: PairTerm | None
@@ -103,7 +103,9 @@ def checked_objective(loss: str | Objective) -> Objective:
     if isinstance(loss, Objective):
         return loss
     if loss not in OBJECTIVES:
-        raise InputError(f"loss is {loss!r}; it must be {', '.join(OBJECTIVES)}, or an Objective of your own.")
+        raise InputError(
+            f"loss is {loss!r}; it must be {', '.join(OBJECTIVES)}, or an Objective of your own."
+        )
     return OBJECTIVES[loss]
 
 
@@ -158,8 +160,8 @@ class PreferenceLoss:
     def pair_logprobs(self, logprobs: PerToken, number: int) -> PairLogprobs:
         """The answers' tokens of one pair, in float64.
 
-        What rounding has made a certainty is taken for the largest probability below 1, which keeps 1 / (1 − P)
-        within what the numbers can hold.
+        What rounding has made a certainty is taken for the largest probability below 1, which keeps
+        1 / (1 − P) within what the numbers can hold.
         """
         certain = np.log1p(-np.finfo(logprobs.dtype).epsneg)
         rows = (number, len(logprobs) // 2 + number)
@@ -193,8 +195,8 @@ def totals_of(pairs: Sequence[PairIds], answer_only: bool = False) -> Totals:
 def metrics(objective: Objective, beta: float, pairs: Sequence[PairLogprobs]) -> dict[str, float]:
     """Means over pairs, by the names that TRL gives them.
 
-    As there, `logps` are means over an answer's tokens, and `rewards` β times these; with a reference both are
-    sums, and rewards are what was gained. `log_odds_ratio` is log σ of the log-odds ratio, and never positive.
+    As there, `logps` are means over an answer's tokens, and `rewards` β times these; with a reference both
+    are sums, and rewards are what was gained. `log_odds_ratio` is log σ of the log-odds ratio: never positive.
     """
     if objective.has_reference:
         logps = np.array([(pair.chosen.sum(), pair.rejected.sum()) for pair in pairs])

@@ -1,6 +1,6 @@
 """One pair under the magnifying glass: how hard its loss pushes each token, and which logits that moves.
 
-    print(pushes(model, tokenizer, Pair("The girl was very", " kind", " cruel")))
+print(pushes(model, tokenizer, Pair("The girl was very", " kind", " cruel")))
 """
 
 from collections.abc import Iterator
@@ -67,7 +67,10 @@ class Pushes:
     fall: list[LogitPush]  # and down
 
     def __str__(self) -> str:
-        lines = [f"{self.loss}, beta {self.beta:g}: loss {self.value:.4f}, log-odds ratio {self.log_odds_ratio:.4f}"]
+        lines = [
+            f"{self.loss}, beta {self.beta:g}: loss {self.value:.4f}, "
+            f"log-odds ratio {self.log_odds_ratio:.4f}"
+        ]
         for title, tokens in (("chosen", self.chosen), ("rejected", self.rejected)):
             lines.append(f"{title:<16}{'log p':>9}{'nll':>10}{'preference':>12}")
             lines += (f"{t.text!r:<16}{t.logprob:9.3f}{t.nll:+10.4f}{t.preference:+12.4f}" for t in tokens)
@@ -179,7 +182,10 @@ def html_of(found: Pushes) -> str:
             for t in some
         )
         parts.append(table_of((title, "log p", "push of the NLL", "push of the preference"), cells))
-    cells = ((m.text, f"{m.logit:.3f}", f"{m.probability:.2%}", f"{m.push:+.4f}", shade(m.push, farthest)) for m in moves)
+    cells = (
+        (m.text, f"{m.logit:.3f}", f"{m.probability:.2%}", f"{m.push:+.4f}", shade(m.push, farthest))
+        for m in moves
+    )
     parts.append(table_of((f"after “{found.context}”", "logit", "probability", "push"), cells))
     return "".join(parts)
 
