@@ -23,7 +23,7 @@ KEYS = ("prompt", "chosen", "rejected")
 DEMO = Path(__file__).parent.parent / "data" / "preferences.jsonl"
 ONE_IN = 5  # pairs are held out
 ROWS = 16  # answers that run through the model together
-Logprobs = Float[np.ndarray, " tokens"]
+Logprobs = Float[np.ndarray, "_"]  # of an answer's tokens
 
 
 @dataclass(frozen=True)

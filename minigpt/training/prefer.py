@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from ..checkpoints.saving import save
 from ..errors import InputError, NumericsError
@@ -21,30 +20,25 @@ from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..parameters import arrays_by_name, read_only
 from ..sampling import check_range
-from ..scoring import perplexity
 from ..tape import check_differentiable
-from ..tokenizer import Tokenizer, encode_prompt
+from ..tokenizer import Tokenizer
+from .before_after import Evaluation, Look
 from .flat import flatten
 from .loop import check_vocabulary, new_folder, stopped_by_interrupt
 from .losses import Batch
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
-from .pairs import Logprobs, Pair, PairIds, answer_logprobs, encode_pairs, split_pairs
+from .pairs import Pair, PairIds, answer_logprobs, encode_pairs, split_pairs
 from .preferences import (
     Objective,
-    PairLogprobs,
     PreferenceLoss,
     Totals,
     checked_objective,
-    log_odds_ratio_of,
     metrics,
     preference_batch,
     totals_of,
 )
 from .settings import RANGES
 from .step import batch_gradients
-
-PASSAGE = Path(__file__).parent.parent / "data" / "held_out.txt"
-EVALUATED = 200  # pairs of each kind at most, evenly spread
 
 
 @dataclass(frozen=True)
@@ -88,27 +82,6 @@ class PreferenceSettings:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What a model makes of some pairs: means over them."""
-
-    n_pairs: int
-    chosen: float  # mean log-probability of a token of the chosen answers
-    rejected: float
-    log_odds_ratio: float  # above 0: the chosen answer is the likelier one
-    accuracy: float  # share of the pairs for which that is so
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model before or after training."""
-
-    trained: Scores  # the pairs that the run learns from
-    held_out: Scores  # pairs that it never sees
-    perplexity: float  # on a text that has nothing to do with them
-    watched: list[Float[np.ndarray, " vocab"]]  # the logits after each watched prompt
-
-
-@dataclass(frozen=True)
 class PreferenceStep:
     """A step that is done. The names in `metrics` are TRL's."""
 
@@ -149,8 +122,8 @@ class PreferenceRun:
         old, new = self.before, self.after
         return (
             f"PreferenceRun({self.settings.objective.name}, {self.steps} steps; held-out pairs: log-odds "
-            f"ratio {old.held_out.log_odds_ratio:.2f} → {new.held_out.log_odds_ratio:.2f}, perplexity elsewhere "
-            f"{old.perplexity:.1f} → {new.perplexity:.1f})"
+            f"ratio {old.held_out.log_odds_ratio:.2f} → {new.held_out.log_odds_ratio:.2f}, perplexity "
+            f"elsewhere {old.perplexity:.1f} → {new.perplexity:.1f})"
         )
 
 
@@ -169,13 +142,13 @@ def prefer(
 
     Of every five pairs one is held out. `watch` are prompts after which all logits are kept, before and
     after; `text` is what else the model should still know, a passage of a novel if it is None. Ctrl-C ends
-    the run after the step. Raises `InputError` for what cannot be trained, `NumericsError` if the numbers overflow,
-    and `CheckpointError` if the folder cannot be written.
+    the run after the step. Raises `InputError` for what cannot be trained, `NumericsError` if the numbers
+    overflow, and `CheckpointError` if the folder cannot be written.
     """
     settings, reporter = settings or PreferenceSettings(), reporter or PreferenceReporter()
     training = PreferenceTraining(model, tokenizer, pairs, settings)
     with kept_folder(out) as folder, Threads(settings.threads or available_cores()) as threads:
-        look = Look(tokenizer, training, list(watch), PASSAGE.read_text() if text is None else text, threads)
+        look = Look(tokenizer, training.learnt, training.held_out, watch, text, threads)
         before = look(model)
         reporter.before(before)
         with stopped_by_interrupt() as stopped:
@@ -281,46 +254,3 @@ class PreferenceTraining:
         )
         only = settings.completion_only_loss
         return preference_batch(settings.objective, settings.weight, pairs, reference, totals, only)
-
-
-class Look:
-    """What is worth knowing about a model before and after: the same questions, asked twice."""
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        training: PreferenceTraining,
-        watch: list[str],
-        text: str,
-        threads: Threads,
-    ) -> None:
-        self.pairs = [evenly(some, EVALUATED) for some in (training.learnt, training.held_out)]
-        self.watched = [encode_prompt(tokenizer, prompt) for prompt in watch]
-        self.text, self.threads = tokenizer.encode(text), threads
-
-    def __call__(self, model: GPT2) -> Evaluation:
-        """Ask a model."""
-        trained, held_out = (scores(answer_logprobs(model, some, self.threads)) for some in self.pairs)
-        watched = [model(ids, logits_to_keep=1)[-1] for ids in self.watched]
-        return Evaluation(trained, held_out, perplexity(model, self.text), watched)
-
-
-def evenly(items: Sequence[PairIds], most: int) -> list[PairIds]:
-    """So many of the items at most, spread over all of them."""
-    return list(items[:: -(-len(items) // most)])
-
-
-def scores(logprobs: Sequence[tuple[Logprobs, Logprobs]]) -> Scores:
-    """The means over pairs."""
-    pairs = [PairLogprobs(chosen, rejected, chosen, rejected) for chosen, rejected in logprobs]
-    chosen, rejected = (
-        np.array([pair.mean() for pair in answers]) for answers in zip(*logprobs, strict=True)
-    )
-    ratios = [log_odds_ratio_of(pair) for pair in pairs]
-    return Scores(
-        len(pairs),
-        float(chosen.mean()),
-        float(rejected.mean()),
-        float(np.mean(ratios)),
-        float((chosen > rejected).mean()),
-    )

@@ -21,10 +21,9 @@ from jaxtyping import Bool, Float
 from ..errors import InputError
 from ..scoring import log_odds_of, log_odds_slope
 from .losses import Batch, PerToken
-from .pairs import PairIds, Rows, rows_of
+from .pairs import Logprobs, PairIds, Rows, rows_of
 
-Logprobs = Float[np.ndarray, " tokens"]
-Coefficients = Float[np.ndarray, " tokens"] | float  # one number is meant for every token
+Coefficients = Float[np.ndarray, "_"] | float  # one number is meant for every token
 
 
 @dataclass(frozen=True)
@@ -163,12 +162,11 @@ class PreferenceLoss:
         What rounding has made a certainty is taken for the largest probability below 1, which keeps
         1 / (1 − P) within what the numbers can hold.
         """
-        certain = np.log1p(-np.finfo(logprobs.dtype).epsneg)
-        rows = (number, len(logprobs) // 2 + number)
-        chosen, rejected = (
-            np.minimum(logprobs[row, self.rows.is_answer[row]].astype(np.float64), certain) for row in rows
+        certain, half = np.log1p(-np.finfo(logprobs.dtype).epsneg), len(logprobs) // 2
+        now = (logprobs[row, self.rows.is_answer[row]] for row in (number, half + number))
+        return PairLogprobs(
+            *(np.minimum(some.astype(np.float64), certain) for some in (*now, *self.reference[number]))
         )
-        return PairLogprobs(chosen, rejected, *(old.astype(np.float64) for old in self.reference[number]))
 
 
 def preference_batch(
@@ -196,7 +194,7 @@ def metrics(objective: Objective, beta: float, pairs: Sequence[PairLogprobs]) ->
     """Means over pairs, by the names that TRL gives them.
 
     As there, `logps` are means over an answer's tokens, and `rewards` β times these; with a reference both
-    are sums, and rewards are what was gained. `log_odds_ratio` is log σ of the log-odds ratio: never positive.
+    are sums, and rewards are what was gained. `log_odds_ratio` is log σ(h), and so never positive.
     """
     if objective.has_reference:
         logps = np.array([(pair.chosen.sum(), pair.rejected.sum()) for pair in pairs])
