@@ -306,19 +306,18 @@ OTHERS = {
 }
 
 
-def pickled(names: Iterable[str]) -> list[str]:
-    """Those file names that are pickles, as torch writes them: opening one can run any code it holds."""
-    return [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
-
-
 def instead(folder: Path) -> str:
     """The end of the sentence that says what a folder lacks: what it holds in its place, and the way on."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
+        return instead_among(os.listdir(folder))  # noqa: PTH208 - names, not paths
     except OSError as error:
         return f", which cannot be read: {error.strerror}."
+
+
+def instead_among(names: Iterable[str]) -> str:
+    """The same for the names of files."""
     for pattern, advice in OTHERS.items():
-        for name in names:
+        for name in sorted(names):
             if re.fullmatch(pattern, name):
                 return f", only {shown(name)}. {advice}"
     return "."
