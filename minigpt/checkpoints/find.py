@@ -12,7 +12,8 @@ from pathlib import Path
 from ..errors import CheckpointError, DownloadError, InputError, notice
 from . import hub
 from .hub import Notify
-from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names, shown
+from .reading import shown
+from .tensors import INDEX_FILE, OTHERS, SINGLE_FILE, read_index, shard_names
 
 TINY_HINT = "`--model tiny` needs no download."
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -178,17 +179,20 @@ def _on_hub(repository: str, offline: bool, notify: Notify) -> Source:
 
 def _local(name: str) -> Source:
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - which leaves `~nobody` as it is
-    if pickled([path.name]):
-        raise CheckpointError(f"{path}: {CONVERT}")
-    if not _is_there(str(path)):
-        raise InputError(f"{path}: there is no such file or folder.")
-    if path.is_dir():
+    is_there = _is_there(str(path))
+    if is_there and path.is_dir():
         return Source(name, path, f"local folder {path}")
-    if path.suffix != ".safetensors":
+    if is_there and path.suffix == ".safetensors":
+        return Source(name, path, f"local file {path}")
+    if path.suffix not in ("", ".safetensors"):
+        for pattern, advice in OTHERS.items():
+            if re.fullmatch(pattern, path.name):
+                raise CheckpointError(f"{path}: {advice}")
+    if is_there:
         raise InputError(
             f"{path}: expected a folder with config.json and safetensors, or a safetensors file."
         )
-    return Source(name, path, f"local file {path}")
+    raise InputError(f"{path}: there is no such file or folder.")
 
 
 def _is_there(name: str) -> bool:

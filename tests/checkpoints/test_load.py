@@ -1007,9 +1007,11 @@ def test_a_name_that_means_nothing_is_explained(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("owner/name", "neither a folder here nor in the Hub's cache"),
+        ("owner/name", "neither a folder here nor whole in the Hub's cache"),
         ("./model.bin", "a pickle, which can run any code"),
         ("./model.pt", "save_pretrained"),
+        ("./gpt2.Q4_K_M.gguf", "llama.cpp's format"),
+        ("./tf_model.h5", "another library's format"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_had_is_explained(
