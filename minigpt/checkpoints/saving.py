@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 from .. import model as standard
 from ..errors import CheckpointError, InputError
 from ..model import GPT2, named_parameters
-from ..parameters import Config, parameter_shapes
+from ..parameters import Config, arrays_by_name, parameter_shapes
 from ..tokenizer import Tokenizer
 from .reading import is_folder, present, quote, read_bytes
 from .tensors import INDEX_FILE, SINGLE_FILE
@@ -62,13 +62,12 @@ def save(
 
 def checked_path(folder: Any) -> Path:
     """The folder's path, `~` being the user's own; one that no file system can have is an `InputError`."""
-    try:
-        path = Path(os.path.expanduser(folder))  # noqa: PTH111 - which leaves `~nobody` as it is
-    except TypeError:
-        raise InputError(f"folder: found {type(folder).__name__}; expected a path.") from None
-    if not path.name or "\0" in str(path):
-        raise InputError(f"folder: found {quote(str(folder))}; expected the path of a folder to write into.")
-    return path
+    if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
+        raise InputError(f"folder: found {type(folder).__name__}; expected a path.")
+    path = os.path.expanduser(folder)  # noqa: PTH111 - which leaves `~nobody` as it is
+    if not path or "\0" in path:
+        raise InputError(f"folder: found {quote(path)}; expected the path of a folder to write into.")
+    return Path(path)
 
 
 def checked_dtype(dtype: Any) -> str:
@@ -92,8 +91,8 @@ def check_model(model: Any, tokenizer: Any) -> None:
             "model: it has a block of its own, which whoever loads a GPT-2 would not compute; keep its "
             "arrays (minigpt.named_parameters) together with the code of the block."
         )
-    config, found = as_saved(model), named_parameters(model)
-    if {name: array.shape for name, array in found.items()} != parameter_shapes(config):
+    found = {name: array.shape for name, array in arrays_by_name(model.parameters).items()}
+    if found != parameter_shapes(as_saved(model)):
         raise InputError("model: its parameters are not those that its config asks for.")
     if tokenizer.n_vocab > model.config.vocab_size:
         raise InputError(

@@ -673,7 +673,7 @@ def test_the_headers_of_all_shards_share_one_bound(tmp_path: Path) -> None:
         (tmp_path / f"m{shard}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
         weight_map[names[0]] = f"m{shard}.safetensors"
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="m2.*those of all files of a GPT-2 together"):
+    with pytest.raises(CheckpointError, match=r"m2.*those of all files of a GPT-2 together"):
         load_model(tmp_path)
 
 

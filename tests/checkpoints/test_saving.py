@@ -145,7 +145,7 @@ def test_arguments_of_another_kind_are_explained(tokenizer: Tokenizer) -> None:
         saving.check_model(3, tokenizer)
     with pytest.raises(InputError, match=r"tokenizer: found NoneType; expected a minigpt\.Tokenizer"):
         saving.check_model(random_gpt2(), None)
-    for folder in (3, b"x", None, "", "a\0b", "/"):
+    for folder in (3, b"x", None, "", "a\0b"):
         with pytest.raises(InputError, match=r"folder: found .*; expected (a|the) path"):
             saving.checked_path(folder)
     for dtype in (None, 3, "float33", np.complex64):
