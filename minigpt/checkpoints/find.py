@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import CheckpointError, DownloadError, InputError, notice
 from . import hub
 from .hub import Notify
-from .reading import shown
+from .reading import quote
 from .tensors import INDEX_FILE, OTHERS, SINGLE_FILE, read_index, shard_names
 
 TINY_HINT = "`--model tiny` needs no download."
@@ -104,7 +104,7 @@ def find(name: Name = None, *, offline: bool = False, notify: Notify = notice) -
         return _default(offline, notify)
     path = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(path, str):
-        raise InputError(f"model {shown(name)}: expected a name, a Hub id owner/name, or a folder.")
+        raise InputError(f"model {quote(name)}: expected a name, a Hub id owner/name, or a folder.")
     return _named(path, offline, notify) if isinstance(name, str) else _local(path)
 
 
@@ -116,7 +116,7 @@ def _named(name: str, offline: bool, notify: Notify) -> Source:
     if not _is_there(name):
         if address := WEB_ADDRESS.fullmatch(name):
             way_out = f"the Hub id is {address[1]}" if address[1] else "give a Hub id owner/name"
-            raise InputError(f"model {shown(name)}: a web address is no model's name; {way_out}.")
+            raise InputError(f"model {quote(name)}: a web address is no model's name; {way_out}.")
         if HUB_ID.fullmatch(name):
             return _on_hub(name, offline, notify)
         if "/" not in name and "\\" not in name:
