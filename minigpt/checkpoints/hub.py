@@ -95,10 +95,15 @@ def fetch(
         commit, siblings = _check_commit(info.sha), info.siblings or []
         files = {file.rfilename: file for file in siblings if re.fullmatch(r"[\w.-]+", file.rfilename)}
 
+        def is_here(name: str) -> bool:
+            found = client().try_to_load_from_cache(repository, name, revision=commit)
+            return to is None and isinstance(found, str)
+
         def get(name: str) -> Path:
             if name not in files:
                 raise DownloadError(f"the repository has no {name}.")
-            _make_room(name, _size(files[name]), to)
+            if not is_here(name):
+                _make_room(name, _size(files[name]), to)
             path = Path(api.hf_hub_download(repository, name, revision=commit, local_dir=to))
             _check(path, files[name], (sha256 or {}).get(name))
             return path
@@ -106,9 +111,7 @@ def fetch(
         weights = list(sha256 or _choose(files, get))
         megabytes = sum(_size(files[name]) for name in weights if name in files) / 1e6
         source = f"{repository} ({megabytes:,.0f} MB) from {client().constants.ENDPOINT}"
-        if to or not isinstance(
-            client().try_to_load_from_cache(repository, weights[-1], revision=commit), str
-        ):
+        if not all(map(is_here, weights)):
             notify(f"Downloading {source}; meanwhile `--model tiny` answers at once.")
         folder = [get(name) for name in weights][-1].parent
         if revision == "main" and to is None:
