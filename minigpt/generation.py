@@ -7,7 +7,7 @@ so generations that share a model, also from several threads, do not influence e
 A generation ends for one of four reasons:
 
 - `max_new_tokens`: there are as many new tokens as were asked for;
-- `stop_id`: the model chose one of `stop_ids`, by default <|endoftext|>, which ends a text;
+- `stop_id`: the model chose one of `stop_ids`, which for a text is by default <|endoftext|>;
 - `stop_text`: the text contains a stop string (`generate_text` alone);
 - `context_full`: there is no position left for another token.
 """
@@ -26,7 +26,7 @@ from .errors import InputError
 from .model import GPT2, KVCache
 from .sampling import Number, Sampling, check_range
 from .scoring import largest, log_softmax
-from .tokenizer import END_OF_TEXT, Tokenizer
+from .tokenizer import AnyTokenizer, TextStream, encode_prompt
 
 StopReason = Literal["max_new_tokens", "stop_id", "stop_text", "context_full"]
 StopIds = Collection[int] | int | None
@@ -94,7 +94,7 @@ class Continuation:
 
 def checked_stop_ids(stop_ids: StopIds) -> frozenset[int]:
     """The ids that end a text: several, one by itself, or none."""
-    return frozenset(checked_items("stop_ids", stop_ids, Integral, "token ids, such as 50256, or None"))
+    return frozenset(checked_items("stop_ids", stop_ids, Integral, "token ids, or None"))
 
 
 def new_rng(seed: int | None) -> np.random.Generator:
@@ -131,7 +131,7 @@ def generate(
     min_p: Number = 0.0,
     repetition_penalty: Number = 1.0,
     seed: int | None = None,
-    stop_ids: StopIds = (END_OF_TEXT,),
+    stop_ids: StopIds = None,
 ) -> Generation:
     """Continue the prompt `ids`, (tokens,), by up to `max_new_tokens` tokens.
 
@@ -151,7 +151,7 @@ def generate_batch(
     *,
     max_new_tokens: int,
     seed: int | Sequence[int] | None = None,
-    stop_ids: StopIds = (END_OF_TEXT,),
+    stop_ids: StopIds = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[Continuation]:
     """Continue prompts of any lengths together, which costs less than one after the other.
@@ -207,7 +207,7 @@ def beam_search(
     num_beams: int,
     max_new_tokens: int,
     length_penalty: Number = 1.0,
-    stop_ids: StopIds = (END_OF_TEXT,),
+    stop_ids: StopIds = None,
 ) -> list[int]:
     """The likeliest continuation, (tokens,), that the `num_beams` best beginnings of one lead to.
 
@@ -249,14 +249,14 @@ class TextGeneration(Iterator[str]):
     """A generation as pieces of text; see `generate_text`. Afterwards it holds `text` and `stop_reason`."""
 
     def __init__(
-        self, generation: Generation, tokenizer: Tokenizer, stop: str | Sequence[str] | None
+        self, generation: Generation, tokenizer: AnyTokenizer, stop: str | Sequence[str] | None
     ) -> None:
         self._stop = checked_items("stop", stop, str, "a text, a list of texts, or None")
         if "" in self._stop:
             raise InputError("stop: found an empty string, which is everywhere; give at least one character.")
         self.text = ""
         self.stop_reason: StopReason | None = None
-        self._generation, self._stream, self._held = generation, tokenizer.stream(), ""
+        self._generation, self._stream, self._held = generation, TextStream(tokenizer), ""
 
     @property
     def ids(self) -> list[int]:
@@ -297,21 +297,24 @@ def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
 
 def generate_text(
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: str,
     *,
     max_new_tokens: int,
     stop: str | Sequence[str] | None = None,
     seed: int | None = None,
-    stop_ids: StopIds = (END_OF_TEXT,),
+    stop_ids: StopIds | Literal["end_of_text"] = "end_of_text",
     **sampling: Unpack[SamplingOptions],
 ) -> TextGeneration:
     """Continue a prompt as `generate` does, streaming pieces of text that end with a complete character.
 
-    An empty prompt starts from <|endoftext|>. The text ends before the first of the `stop` strings, also
+    An empty prompt starts from the tokenizer's `end_of_text`, which also ends the text unless `stop_ids`
+    says what else does, or None. The text ends before the first of the `stop` strings, also
     one that several tokens make up: what may be its beginning is held back until that is decided.
     Afterwards the result holds `text`, `ids` and `stop_reason`. Raises what `generate` raises.
     """
-    ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    ids = encode_prompt(tokenizer, prompt)
+    if stop_ids == "end_of_text":
+        stop_ids = tokenizer.end_of_text
     generation = generate(model, ids, max_new_tokens=max_new_tokens, seed=seed, stop_ids=stop_ids, **sampling)
     return TextGeneration(generation, tokenizer, stop)

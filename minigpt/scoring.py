@@ -17,7 +17,7 @@ from .checks import checked_ids, checked_text
 from .errors import InputError
 from .model import GPT2
 from .sampling import Logits, Number, check_finite, check_range, probabilities
-from .tokenizer import Tokenizer
+from .tokenizer import AnyTokenizer, token_text
 
 Vector = Float[np.ndarray, " vocab"]
 Logprobs = Float[np.ndarray, " tokens"]
@@ -66,13 +66,13 @@ class NextToken:
 
 
 def next_tokens(
-    logits: Vector, tokenizer: Tokenizer, top: int = 10, temperature: Number = 1.0
+    logits: Vector, tokenizer: AnyTokenizer, top: int = 10, temperature: Number = 1.0
 ) -> list[NextToken]:
     """The `top` largest of the logits that follow a context, largest first."""
     check_range("top", top)
     ranking, probability = largest(logits, top).tolist(), probabilities(logits, temperature)
     return [
-        NextToken(place, token_id, tokenizer.token_text(token_id), float(logits[token_id]), float(p))
+        NextToken(place, token_id, token_text(tokenizer, token_id), float(logits[token_id]), float(p))
         for place, (token_id, p) in enumerate(zip(ranking, probability[ranking], strict=True), start=1)
     ]
 
@@ -97,7 +97,7 @@ class Candidate:
 
 def candidates(
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: Sequence[int],
     logits: Vector,
     texts: Sequence[str],
@@ -122,6 +122,31 @@ def candidates(
     return [candidate(text) for text in texts]
 
 
+# --------------------------------------------------------------------------- tokens that were never trained
+
+
+def never_seen(model: GPT2, ids: Sequence[int]) -> list[int]:
+    """The positions of tokens that the model never saw in training, as far as its embedding tells.
+
+    Training moves the row of every token that it meets, and no two of them to the same numbers. A row that
+    several tokens share is as whoever made the model left it.
+    """
+    wte = model.parameters.wte
+    first = np.ascontiguousarray(wte[:, 0])
+    shared: set[int] = set()
+    for token_id in set(ids):
+        if token_id not in shared:
+            alike = np.flatnonzero(first == first[token_id])
+            alike = alike[(wte[alike] == wte[token_id]).all(axis=1)]
+            shared.update(alike.tolist() if len(alike) > 1 else [])
+    return [position for position, token_id in enumerate(ids) if token_id in shared]
+
+
+def never_seen_note(n_unseen: int, n_tokens: int) -> str:
+    """What to say about a text with such tokens."""
+    return f"The model never saw {n_unseen:,} of these {n_tokens:,} tokens; to it they are all the same."
+
+
 # ----------------------------------------------------------------------------------------- continuations
 
 
@@ -134,7 +159,7 @@ def continuation_logprobs(model: GPT2, prompt: Sequence[int], continuation: Sequ
     prompt_ids = checked_text("prompt", prompt, model.config)
     ids = checked_text("continuation", continuation, model.config)
     if not len(prompt_ids):
-        raise InputError("prompt: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
+        raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")
     seen = checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
     return logprobs_of(model(seen, logits_to_keep=len(ids)), ids) if len(ids) else np.empty(0)
 

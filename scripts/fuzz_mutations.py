@@ -167,10 +167,11 @@ def pack(tensors: dict[str, tuple[dict[str, Any], bytes]]) -> bytes:
 def gpt2_tokenizer() -> Files:
     """GPT-2's tokenizer as `transformers` saves it."""
     import minigpt
-    from minigpt.tokenizer import vocabulary
+    from minigpt.checkpoints.tokenizer_files import vocab_of
+    from minigpt.tokenizer import Tokenizer
 
     merges = (Path(minigpt.__file__).parent / "data" / "vocab.bpe").read_text(encoding="utf-8")
-    vocab = {name: token_id for token_id, name in enumerate(vocabulary())}
+    vocab = vocab_of(Tokenizer())
     tokenizer = {
         "added_tokens": [{"id": 50256, "content": "<|endoftext|>", "special": True}],
         "normalizer": None,

@@ -141,7 +141,7 @@ CALLS: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("id too large", lambda: MODEL([50257]), ["ids", "50257", "0 to 50256"]),
     ("negative id", lambda: MODEL([-1]), ["ids", "-1", "0 to 50256"]),
     ("float ids", lambda: MODEL([1.0]), ["ids", "float64", "integers"]),
-    ("no ids", lambda: MODEL([]), ["ids", "no tokens", "50256"]),
+    ("no ids", lambda: MODEL([]), ["ids", "no tokens", "end_of_text"]),
     ("text for ids", lambda: MODEL("I love"), ["ids", "str", "encode"]),
     ("one number for ids", lambda: MODEL(np.array(5)), ["ids", "a row"]),
     ("ragged ids", lambda: MODEL([[1], [1, 2]]), ["ids", "lengths", "pad"]),

@@ -19,14 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigpt.tokenizer
+from minigpt.checkpoints.tokenizer_files import vocab_of
 from minigpt.errors import InputError
-from minigpt.tokenizer import Tokenizer, vocabulary
+from minigpt.tokenizer import TextStream, Tokenizer, gpt2_merges
 from tests.nasty_text import nasty_strings
 
 SHIPPED = Path(minigpt.tokenizer.__file__).parent / "data" / "vocab.bpe"
 VECTORS = json.loads((Path(__file__).parent / "data" / "tokenizer_vectors.json").read_text(encoding="utf-8"))
 
 tokenizer = Tokenizer()
+VOCAB = vocab_of(tokenizer)
 all_ids = st.lists(st.integers(0, tokenizer.n_vocab - 1), max_size=30)
 
 
@@ -42,7 +44,7 @@ def test_the_shipped_merges_are_the_official_file() -> None:
 def test_the_vocabulary_is_the_official_one_to_the_byte() -> None:
     # Written as JSON it has the hash that openai_public.py names for encoder.json: every id is right.
     official = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
-    encoder_json = json.dumps({name: token_id for token_id, name in enumerate(vocabulary())})
+    encoder_json = json.dumps(VOCAB)
     assert hashlib.sha256(encoder_json.encode()).hexdigest() == official
 
 
@@ -53,13 +55,13 @@ def test_tiktoken_reads_the_same_ranks_from_the_merges(
 
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
     encoder_json = tmp_path / "encoder.json"
-    encoder_json.write_text(json.dumps({name: i for i, name in enumerate(vocabulary())}), encoding="utf-8")
+    encoder_json.write_text(json.dumps(VOCAB), encoding="utf-8")
     ranks = data_gym_to_mergeable_bpe_ranks(str(SHIPPED), str(encoder_json))
-    assert [ranks[token] for token in vocabulary().values() if token in ranks] == list(range(50256))
+    assert [ranks[tokenizer.token_bytes(i)] for i in range(50256)] == list(range(50256))
 
 
 def test_special_ids() -> None:
-    assert tokenizer.n_vocab == len(vocabulary()) == 50257
+    assert tokenizer.n_vocab == len(VOCAB) == 50257
     assert tokenizer.end_of_text == 50256
     assert tokenizer.token_bytes(50256) == b"<|endoftext|>"
 
@@ -68,15 +70,10 @@ def test_neither_network_nor_cache_folder_is_used(tmp_path: Path, monkeypatch: p
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the tokenizer opened a socket")
 
-    for function in (
-        minigpt.tokenizer.vocabulary,
-        minigpt.tokenizer._token_bytes,
-        minigpt.tokenizer._encoding,
-    ):
-        function.cache_clear()
+    gpt2_merges.cache_clear()
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    assert tokenizer.encode("I love") == [40, 1842]
+    assert Tokenizer().encode("I love") == [40, 1842]
     assert not list(tmp_path.iterdir())
 
 
@@ -131,10 +128,11 @@ def openai_bpe(piece: bytes) -> list[int]:
 
 @functools.cache
 def openai_tables() -> tuple[dict[str, int], dict[int, str], dict[tuple[str, ...], int]]:
-    ids = {name: token_id for token_id, name in enumerate(vocabulary())}
-    name_of_byte = {token[0]: name for name, token in vocabulary().items() if len(token) == 1}
+    name_of_byte = {
+        tokenizer.token_bytes(token_id)[0]: name for name, token_id in VOCAB.items() if len(name) == 1
+    }
     lines = SHIPPED.read_text(encoding="utf-8").split("\n")[1:-1]
-    return ids, name_of_byte, {tuple(line.split()): rank for rank, line in enumerate(lines)}
+    return VOCAB, name_of_byte, {tuple(line.split()): rank for rank, line in enumerate(lines)}
 
 
 def test_openais_own_algorithm_gives_the_same_ids() -> None:
@@ -145,9 +143,8 @@ def test_openais_own_algorithm_gives_the_same_ids() -> None:
 # tiktoken before 0.13 took up to a minute for each of these.
 @pytest.mark.parametrize("unit", ["a", "\n", "^", "0", "生", "🤗", "\u0301"])
 def test_100_000_characters_without_a_cut(unit: str) -> None:
-    token_bytes = list(vocabulary().values())
     ids = tokenizer.encode(unit * 100_000)
-    assert b"".join(token_bytes[token_id] for token_id in ids) == unit.encode() * 100_000
+    assert b"".join(map(tokenizer.token_bytes, ids)) == unit.encode() * 100_000
 
 
 def test_a_long_run_is_merged_like_a_short_one() -> None:
@@ -155,14 +152,9 @@ def test_a_long_run_is_merged_like_a_short_one() -> None:
     assert tokenizer.encode(" " * 100_000 + "x") == [220] * 99_999 + tokenizer.encode(" x")
 
 
-def test_a_million_spaces_before_a_word_are_encoded_or_refused() -> None:
+def test_a_million_spaces_before_a_word() -> None:
     assert tokenizer.encode(" " * 1_000_000) == [220] * 1_000_000
-    try:
-        outcome: Any = tokenizer.encode(" " * 1_000_000 + "x")
-    except InputError as error:
-        outcome = str(error)
-    expected = [220] * 999_999 + tokenizer.encode(" x")
-    assert outcome == expected or "a million white space characters in a row" in outcome
+    assert tokenizer.encode(" " * 1_000_000 + "x") == [220] * 999_999 + tokenizer.encode(" x")
 
 
 # --------------------------------------------------------------------------------------------- and back
@@ -182,7 +174,7 @@ def test_nasty_texts_come_back() -> None:
 
 @given(st.text())
 def test_a_stream_gives_the_same_text(text: str) -> None:
-    stream = tokenizer.stream()
+    stream = TextStream(tokenizer)
     pieces = [stream.push(token_id) for token_id in tokenizer.encode(text)]
     assert "".join(pieces) == text
     assert stream.flush() == ""
@@ -190,7 +182,7 @@ def test_a_stream_gives_the_same_text(text: str) -> None:
 
 @given(all_ids)
 def test_a_stream_of_any_ids_gives_what_decode_gives(ids: list[int]) -> None:
-    stream = tokenizer.stream()
+    stream = TextStream(tokenizer)
     assert "".join([*map(stream.push, ids), stream.flush()]) == tokenizer.decode(ids)
     assert tokenizer.decode(ids) == tokenizer.decode_bytes(ids).decode("utf-8", errors="replace")
     assert tokenizer.decode_bytes(ids) == b"".join(map(tokenizer.token_bytes, ids))
@@ -199,19 +191,19 @@ def test_a_stream_of_any_ids_gives_what_decode_gives(ids: list[int]) -> None:
 # Ids up to 255 are single bytes: almost every sequence is broken UTF-8.
 @given(st.lists(st.integers(0, 255)))
 def test_a_stream_of_broken_characters_gives_what_decode_gives(ids: list[int]) -> None:
-    stream = tokenizer.stream()
+    stream = TextStream(tokenizer)
     assert "".join([*map(stream.push, ids), stream.flush()]) == tokenizer.decode(ids)
 
 
 def test_a_stream_holds_back_half_a_character() -> None:
-    stream = tokenizer.stream()
+    stream = TextStream(tokenizer)
     ids = tokenizer.encode(" 🤗!")
     assert ids == [12520, 97, 245, 0]  # the space and two of the emoji's four bytes, then one byte each
     assert [stream.push(token_id) for token_id in ids] == [" ", "", "🤗", "!"]
 
 
 def test_a_flushed_stream_starts_afresh() -> None:
-    stream = tokenizer.stream()
+    stream = TextStream(tokenizer)
     assert stream.push(12520) == " "
     assert stream.flush() == "\ufffd"
     assert stream.flush() == ""
@@ -233,13 +225,7 @@ def test_ids_may_be_numpy_integers() -> None:
 
 
 def test_threads_may_share_a_tokenizer() -> None:
-    for function in (
-        minigpt.tokenizer.vocabulary,
-        minigpt.tokenizer._token_bytes,
-        minigpt.tokenizer._encoding,
-    ):
-        function.cache_clear()
-    texts = nasty_strings(200, seed=3)
+    texts, tokenizer = [*nasty_strings(200, seed=3), "long" * 500], Tokenizer()
     results: dict[int, list[list[int]]] = {}
     start = threading.Barrier(8)
 
@@ -296,9 +282,8 @@ def test_what_is_not_text_is_refused(unchecked: Any, text: Any) -> None:
 
 @pytest.mark.parametrize("token_id", [-1, 50257, 10**9, np.int64(-1), np.uint32(2**32 - 1)])
 def test_ids_outside_the_vocabulary_are_refused(token_id: Any) -> None:
-    stream = tokenizer.stream()
-    message = f"^ids: {token_id} is not a token id; GPT-2's are 0 to 50256.$"
-    for call in (tokenizer.token_bytes, tokenizer.token_text, stream.push):
+    message = f"^ids: {token_id} is not a token id; this tokenizer's are 0 to 50256.$"
+    for call in (tokenizer.token_bytes, tokenizer.token_text):
         with pytest.raises(InputError, match=message):
             call(token_id)
     for decode in (tokenizer.decode, tokenizer.decode_bytes):
@@ -310,8 +295,7 @@ def test_ids_outside_the_vocabulary_are_refused(token_id: Any) -> None:
     "token_id", [True, np.True_, 1.0, np.float32(40), "40", None, [40], np.array([40, 40])]
 )
 def test_ids_that_are_not_integers_are_refused(unchecked: Any, token_id: Any) -> None:
-    stream = unchecked.stream()
-    for call in (unchecked.token_bytes, unchecked.token_text, stream.push):
+    for call in (unchecked.token_bytes, unchecked.token_text):
         with pytest.raises(InputError, match=f"^ids: found {type(token_id).__name__} "):
             call(token_id)
     with pytest.raises(InputError, match=f"^ids: found {type(token_id).__name__} "):

@@ -3,7 +3,7 @@
 A GPT-2 checkpoint is a `config.json` and one or more safetensors files. Everything that the config promises
 is compared with what the files hold before a single number is read, and what does not fit is refused by
 name. The steps before: `find.py` finds the files that a name means, `config.py` reads the config,
-`tensors.py` the tensors; `tokenizer_files.py` tells whether the model speaks GPT-2's tokens.
+`tensors.py` the tensors; `tokenizer_files.py` the tokenizer.
 
 Names: `transformers.GPT2LMHeadModel`.
 """
@@ -18,11 +18,11 @@ from ..errors import CheckpointError
 from ..fast import FastGPT2
 from ..model import GPT2
 from ..parameters import Config, Shape, build, parameter_shapes
-from ..tokenizer import N_VOCAB, Tokenizer
+from ..tokenizer import Tokenizer
 from .config import read_config
-from .find import Name, Source, find
+from .find import Name, find
 from .tensors import STORED_TYPES, StoredTensor, aligned_empty, shown, stored_tensors
-from .tokenizer_files import other_tokenizer
+from .tokenizer_files import read_tokenizer
 
 # ------------------------------------------------------------------------------------------------ loading
 
@@ -31,34 +31,20 @@ def load(name: Name = None, *, offline: bool = False) -> tuple[GPT2, Tokenizer]:
     """A model and its tokenizer, by official name, Hub id, folder or file, `tiny`, or as `find` found it.
 
     Without a name: the official `gpt2` where it can be had, else `tiny`. Raises `CheckpointError` if the
-    checkpoint cannot be read or has another vocabulary than GPT-2's, `ConfigError` if its config is not one
+    checkpoint cannot be read or its tokenizer is no byte-level BPE, `ConfigError` if its config is not one
     of GPT-2's, `DownloadError` if it cannot be had.
     """
     source = find(name, offline=offline)
     config = read_config(source.path)
-    check_vocabulary(source, config)
-    return _read_model(source.path, config), Tokenizer()
+    folder = source.path if source.path.is_dir() else source.path.parent
+    tokenizer = read_tokenizer(folder, config.vocab_size)
+    return _read_model(source.path, config), tokenizer
 
 
 def load_model(name: Name = None, *, offline: bool = False) -> GPT2:
     """The model alone, as `load` finds it; it takes ids, so that its vocabulary may be any."""
     source = find(name, offline=offline)
     return _read_model(source.path, read_config(source.path))
-
-
-def check_vocabulary(source: Source, config: Config) -> None:
-    """Raise `CheckpointError` unless the checkpoint was trained on GPT-2's tokens."""
-    folder = source.path if source.path.is_dir() else source.path.parent
-    problem = f"vocab_size is {config.vocab_size}, GPT-2's is {N_VOCAB}"
-    if config.vocab_size == N_VOCAB:
-        culprit = other_tokenizer(folder)
-        if culprit is None:
-            return
-        problem = f"{culprit} is not GPT-2's"
-    raise CheckpointError(
-        f"{source.path}: another vocabulary: {problem}; minigpt's tokenizer would feed this model wrong ids. "
-        "In Python, minigpt.load_model takes ids from the model's own tokenizer."
-    )
 
 
 def _read_model(path: Path, config: Config) -> GPT2:

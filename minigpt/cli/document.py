@@ -13,9 +13,9 @@ from ..errors import ContextLengthError, NumericsError
 from ..generation import TextGeneration, generate_text
 from ..model import GPT2, n_parameters
 from ..scoring import candidates, next_tokens
-from ..tokenizer import Tokenizer
+from ..tokenizer import AnyTokenizer, bytes_of, encode_prompt, token_text
 
-LONGEST_TOKEN = 128  # bytes: no token of GPT-2's vocabulary has more
+LONG_TOKEN = 128  # bytes, as the longest of GPT-2's vocabulary has
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,20 @@ class Context:
             )
 
 
-def read_context(model: GPT2, tokenizer: Tokenizer, prompt: str) -> Context:
+def read_context(model: GPT2, tokenizer: AnyTokenizer, prompt: str) -> Context:
     """One forward pass over a prompt. Raises `ContextLengthError` for one that is too long."""
     ids = prompt_ids(model, tokenizer, prompt)
     return Context(prompt, ids, model(ids, logits_to_keep=1)[-1])
 
 
-def prompt_ids(model: GPT2, tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt; for an empty one <|endoftext|>, which stood before every text in training."""
-    at_least = math.ceil(len(prompt.encode()) / LONGEST_TOKEN)
-    if at_least > model.config.n_positions:  # known without encoding 100 MB, which takes minutes
-        raise too_long(prompt, f"at least {at_least:,}", model)
-    ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+def prompt_ids(model: GPT2, tokenizer: AnyTokenizer, prompt: str) -> list[int]:
+    """The tokens of a prompt. Raises `ContextLengthError` if the model has not so many positions."""
+    size = len(prompt.encode())
+    if size > LONG_TOKEN * model.config.n_positions:  # 100 MB take a minute to encode, in vain
+        longest = max(len(bytes_of(tokenizer, token_id)) for token_id in range(tokenizer.n_vocab))
+        if (at_least := math.ceil(size / longest)) > model.config.n_positions:
+            raise too_long(prompt, f"at least {at_least:,}", model)
+    ids = encode_prompt(tokenizer, prompt)
     if len(ids) > model.config.n_positions:
         raise too_long(prompt, f"{len(ids):,}", model)
     return ids
@@ -58,7 +60,9 @@ def too_long(prompt: str, found: str, model: GPT2) -> ContextLengthError:
     )
 
 
-def document(source: Source, model: GPT2, tokenizer: Tokenizer, args: argparse.Namespace) -> dict[str, Any]:
+def document(
+    source: Source, model: GPT2, tokenizer: AnyTokenizer, args: argparse.Namespace
+) -> dict[str, Any]:
     """What `--json` prints."""
     result: dict[str, Any] = {"model": model_document(source, model)}
     result |= context_document(model, tokenizer, args.prompt, args)
@@ -78,16 +82,16 @@ def model_document(source: Source, model: GPT2) -> dict[str, Any]:
     }
 
 
-def tokens_document(tokenizer: Tokenizer, ids: list[int]) -> list[dict[str, Any]]:
+def tokens_document(tokenizer: AnyTokenizer, ids: list[int]) -> list[dict[str, Any]]:
     """The tokens of a prompt, one by one."""
     return [
-        {"position": position, "id": token_id, "text": tokenizer.token_text(token_id)}
+        {"position": position, "id": token_id, "text": token_text(tokenizer, token_id)}
         for position, token_id in enumerate(ids)
     ]
 
 
 def context_document(
-    model: GPT2, tokenizer: Tokenizer, prompt: str, args: argparse.Namespace
+    model: GPT2, tokenizer: AnyTokenizer, prompt: str, args: argparse.Namespace
 ) -> dict[str, Any]:
     """What is to be said about one prompt; keys that were not asked for are absent."""
     context = read_context(model, tokenizer, prompt)
@@ -110,7 +114,7 @@ def context_document(
 
 
 def start_generation(
-    model: GPT2, tokenizer: Tokenizer, prompt: str, args: argparse.Namespace
+    model: GPT2, tokenizer: AnyTokenizer, prompt: str, args: argparse.Namespace
 ) -> TextGeneration:
     """The continuation that the arguments ask for."""
     return generate_text(

@@ -27,10 +27,10 @@ from ..inspection import Trace, trace
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2, n_parameters
 from ..sampling import Sampling, probabilities
-from ..scoring import NextToken, candidates, next_tokens, rank
-from ..tokenizer import Tokenizer
+from ..scoring import NextToken, candidates, never_seen, never_seen_note, next_tokens, rank
+from ..tokenizer import AnyTokenizer, text_of
 from .document import Context, prompt_ids, read_context, start_generation
-from .terminal import WIDEST, console, cut, harmless, sparkline, table, visible
+from .terminal import WIDEST, console, cut, harmless, sparkline, table, visible, visible_token
 
 SHORTEST_BAR, LONGEST_BAR = 8, 40
 BARS = ""  # the name of the column of bars
@@ -40,7 +40,7 @@ Vector = Float[np.ndarray, " n"]
 Columns = Mapping[str, Sequence[str | Bar]]
 
 
-def tell(source: Source, model: GPT2, tokenizer: Tokenizer, args: argparse.Namespace) -> None:
+def tell(source: Source, model: GPT2, tokenizer: AnyTokenizer, args: argparse.Namespace) -> None:
     """Print the story of `args.prompt`, what else was asked for, and what the model goes on to write."""
     out = console()
     out.width = min(out.width, WIDEST)
@@ -51,7 +51,7 @@ def tell(source: Source, model: GPT2, tokenizer: Tokenizer, args: argparse.Names
     tokens = [token_label(tokenizer, token_id) for token_id in ids]
 
     tell_title(out, source, model)
-    tell_tokens(out, context, tokens)
+    tell_tokens(out, context, tokens, tokenizer, len(never_seen(model, ids)))
     tell_embedding(out, passed, tokens)
     tell_blocks(out, passed, tokens)
     tell_logits(out, passed, context)
@@ -84,19 +84,23 @@ def tell_title(out: Console, source: Source, model: GPT2) -> None:
     heading(out, harmless(f"{Path(source.name).name or source.name}: {size}"), harmless(source.origin))
 
 
-def tell_tokens(out: Console, context: Context, tokens: list[str]) -> None:
+def tell_tokens(
+    out: Console, context: Context, tokens: list[str], tokenizer: AnyTokenizer, n_unseen: int
+) -> None:
     """Step 1: the tokens and their ids."""
-    step(out, "1", "Text becomes tokens", where(Tokenizer.encode))
+    step(out, "1", "Text becomes tokens", where(type(tokenizer).encode))
     if context.prompt:
-        say(out, "An id is a token's place in a list of 50,257 pieces of text; ␣ is a space.")
+        say(out, f"An id is a token's place in a list of {tokenizer.n_vocab:,} pieces of text; ␣ is a space.")
     else:
-        say(out, "The prompt is empty: the model starts from <|endoftext|>, the sign between texts.")
+        say(out, f"The prompt is empty: the model starts from {tokens[0]}, the sign between texts.")
     lines = {
         "position": [str(position) for position in range(len(tokens))],
         "token": tokens,
         "id": [str(token_id) for token_id in context.ids],
     }
     say(out, *side_by_side(lines, room(out)))
+    if n_unseen:
+        say(out, never_seen_note(n_unseen, len(tokens)))
 
 
 def tell_embedding(out: Console, passed: Trace, tokens: list[str]) -> None:
@@ -157,7 +161,7 @@ def tell_logits(out: Console, passed: Trace, context: Context) -> None:
 
 
 def tell_probabilities(
-    out: Console, context: Context, tokenizer: Tokenizer, args: argparse.Namespace
+    out: Console, context: Context, tokenizer: AnyTokenizer, args: argparse.Namespace
 ) -> None:
     """Step 3-2: the likeliest next tokens, and what they would be at other temperatures."""
     step(out, "3-2", "Softmax makes them probabilities", where(probabilities))
@@ -177,14 +181,14 @@ def tell_probabilities(
     before = context.prompt if len(context.prompt) <= 40 else f"…{context.prompt[-39:]}"
     label, piece = (
         (token_label(tokenizer, best), "bold green"),
-        (harmless(tokenizer.decode([best])), "bold green"),
+        (harmless(text_of(tokenizer, [best])), "bold green"),
     )
     out.print()
     say(out, Text.assemble("The likeliest next token is ", label, f":  {harmless(before)}", piece))
 
 
 def next_token_columns(
-    logits: Vector, tokenizer: Tokenizer, found: list[NextToken], args: argparse.Namespace
+    logits: Vector, tokenizer: AnyTokenizer, found: list[NextToken], args: argparse.Namespace
 ) -> dict[str, list[str | Bar]]:
     """Rank, token, logit, probability, bar, and the probabilities in other circumstances."""
     ids = [row.id for row in found]
@@ -224,7 +228,7 @@ def distributions(logits: Vector, args: argparse.Namespace) -> dict[str, Vector]
 
 
 def tell_candidates(
-    out: Console, model: GPT2, tokenizer: Tokenizer, context: Context, args: argparse.Namespace
+    out: Console, model: GPT2, tokenizer: AnyTokenizer, context: Context, args: argparse.Namespace
 ) -> None:
     """The logits of continuations of the reader's choice."""
     step(out, "", "The candidates", where(candidates))
@@ -250,7 +254,7 @@ def tell_candidates(
 
 
 def tell_comparison(
-    out: Console, tokenizer: Tokenizer, contexts: Sequence[Context], args: argparse.Namespace
+    out: Console, tokenizer: AnyTokenizer, contexts: Sequence[Context], args: argparse.Namespace
 ) -> None:
     """The same tokens after several prompts, as many beside each other as there is room for."""
     step(out, "", "The same tokens after other prompts", where(next_tokens))
@@ -265,7 +269,9 @@ def tell_comparison(
         columns = [tokens]
         for context in contexts[start : start + at_once]:
             header, *cells = (line[:width] for line in context_column(context, ids, args.temperature))
-            result.add_column(f"{cut(context_name(context), width):>{width}}\n{header}", no_wrap=True)
+            result.add_column(
+                f"{cut(context_name(context, tokenizer), width):>{width}}\n{header}", no_wrap=True
+            )
             columns.append(cells)
         for row in zip(*columns, strict=True):
             result.add_row(*row)
@@ -285,12 +291,12 @@ def context_column(context: Context, ids: list[int], temperature: float) -> Iter
         yield f"{context.logits[token_id]:{FIELD}.2f}{percent(p[token_id]):>{FIELD}}{place:>{FIELD}}"
 
 
-def context_name(context: Context) -> str:
+def context_name(context: Context, tokenizer: AnyTokenizer) -> str:
     """A prompt as a heading."""
-    return visible(context.prompt).replace("␣", " ") or "<|endoftext|>"
+    return visible(context.prompt).replace("␣", " ") or token_label(tokenizer, context.ids[0])
 
 
-def compared_ids(tokenizer: Tokenizer, contexts: Sequence[Context], args: argparse.Namespace) -> list[int]:
+def compared_ids(tokenizer: AnyTokenizer, contexts: Sequence[Context], args: argparse.Namespace) -> list[int]:
     """The first tokens of the candidates, or else all that are likely in one of the contexts."""
     if args.candidates:
         found = [tokenizer.encode(text)[0] for text in args.candidates]
@@ -301,14 +307,14 @@ def compared_ids(tokenizer: Tokenizer, contexts: Sequence[Context], args: argpar
 
 ENDINGS = {
     "max_new_tokens": "as many as were asked for",
-    "stop_id": "the last is <|endoftext|>, with which the model ends a text",
+    "stop_id": "the last is {}, with which the model ends a text",
     "stop_text": "the text to stop at came next",
     "context_full": "the context is full",
 }
 
 
 def tell_continuation(
-    out: Console, model: GPT2, tokenizer: Tokenizer, prompt: str, args: argparse.Namespace
+    out: Console, model: GPT2, tokenizer: AnyTokenizer, prompt: str, args: argparse.Namespace
 ) -> None:
     """What the model writes, while it writes it."""
     step(out, "", "The model goes on, token after token", where(generate_text))
@@ -317,7 +323,9 @@ def tell_continuation(
     for piece in generation:
         out.print(harmless(piece), end="", soft_wrap=True)
     out.print()
-    say(out, Text(f"({len(generation.ids)} tokens: {ENDINGS[str(generation.stop_reason)]})", "dim"))
+    end = token_label(tokenizer, generation.ids[-1]) if generation.ids else ""
+    reason = ENDINGS[str(generation.stop_reason)].format(end)
+    say(out, Text(f"({len(generation.ids)} tokens: {reason})", "dim"))
 
 
 # ------------------------------------------------------------------------------------------------- layout
@@ -409,9 +417,9 @@ def fitting(widths: Sequence[int], width: int) -> int:
     return max(n, min(1, len(widths)))
 
 
-def token_label(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token for the eye; half a character shows as its bytes."""
-    return cut(visible(tokenizer.token_bytes(token_id)), 24)
+def token_label(tokenizer: AnyTokenizer, token_id: int) -> str:
+    """A token in at most 24 columns."""
+    return cut(visible_token(tokenizer, token_id), 24)
 
 
 def percent(probability: float | np.floating[Any]) -> str:

@@ -6,6 +6,7 @@ tables and colours; it is imported when the first of them is drawn, because `--j
 """
 
 import codecs
+import functools
 import math
 import os
 import shutil
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import rich.padding
     import rich.table
 
+    from ..tokenizer import AnyTokenizer
+
 # What nobody can see for what it is: what steers, private and unassigned characters, and all spaces.
 UNSEEN = STEERING | {"Co", "Cn", "Zs"}
 # One column each, for encodings that lack a character: an ASCII locale, the code pages of Windows.
@@ -35,6 +38,7 @@ WIDEST = 110  # columns; longer lines are hard to read
 NARROWEST = 20  # columns of running text beside others
 
 
+@functools.lru_cache(1 << 17)  # a page shows every token, and the next page the same ones
 def visible(text: str | bytes) -> str:
     """A token's text so that all of it is seen: spaces as ␣, and what cannot be drawn as an escape.
 
@@ -46,6 +50,14 @@ def visible(text: str | bytes) -> str:
     # A combining mark needs something before it to sit on; at the start it would sit on the table.
     start = unicodedata.category(text[0]).startswith("M") if text else False
     return "".join(escape(c) if start and i == 0 else _seen(c) for i, c in enumerate(text))
+
+
+def visible_token(tokenizer: "AnyTokenizer", token_id: int) -> str:
+    """A token for the eye; half a character shows as its bytes, and an id without a token as `<id 50257>`."""
+    from ..tokenizer import bytes_of, nameless
+
+    token = bytes_of(tokenizer, token_id)
+    return token.decode() if token == nameless(token_id) else visible(token)
 
 
 def _seen(character: str) -> str:

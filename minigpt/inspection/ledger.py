@@ -1,6 +1,6 @@
 """The parity ledger: this machine's numbers against what torch computed, stored with the package.
 
-`scripts/make_reference.py` ran `GPT2LMHeadModel` on one prompt and one model file and wrote down, for every
+`scripts/tiny/reference.py` ran `GPT2LMHeadModel` on one prompt and one model file and wrote down, for every
 intermediate tensor, values in float64 at fixed places, and all of the last token's logits in float32. So
 anyone can check that the code is right on their machine, without torch. They stand in
 `minigpt/data/reference.json`, beside the figures that others published (facts.py).
@@ -156,7 +156,7 @@ def check_file(reference: Reference, path: Path) -> None:
     if found != reference.sha256:
         raise CheckpointError(
             f"{file}: sha256 is {found[:12]}…; the reference was made on {reference.sha256[:12]}… and says "
-            "nothing about this file. Restore it, or run: python -m scripts.make_reference"
+            "nothing about this file. Restore it, or run: python -m scripts.tiny.reference"
         )
 
 

@@ -14,7 +14,6 @@ script, by its hash.
 """
 
 import base64
-import functools
 import hashlib
 import html
 import inspect
@@ -34,15 +33,15 @@ from jaxtyping import Float, Float32, Int
 from .. import __version__
 from ..checkpoints.find import Source
 from ..cli.document import model_document, prompt_ids
-from ..cli.terminal import harmless, visible
+from ..cli.terminal import harmless, visible, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import write_whole
 from ..inspection.lens import residual_names, unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
 from ..sampling import Number, Sampling, check_finite, probabilities
-from ..scoring import largest
-from ..tokenizer import Tokenizer
+from ..scoring import largest, never_seen, never_seen_note
+from ..tokenizer import AnyTokenizer
 
 FOLDER = Path(__file__).resolve().parent
 # How much of a long context the views of single tokens show. Attention grows with the square of it: the
@@ -69,7 +68,7 @@ class Pass:
 def write_page(
     path: str | os.PathLike[str],
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: str,
     *,
     source: Source,
@@ -97,8 +96,8 @@ def write_page(
         ),
         "settings": settings,
         "rows": min(top, MOST_ROWS),
-        "functions": functions(),
-        "vocabulary": token_texts(tokenizer),
+        "functions": functions(tokenizer),
+        "vocabulary": token_texts(tokenizer, model.config.vocab_size),
         **everything_computed(model, tokenizer, [prompt, *comparisons], candidates),
     }
     try:
@@ -109,13 +108,15 @@ def write_page(
 
 
 def everything_computed(
-    model: GPT2, tokenizer: Tokenizer, texts: Sequence[str], candidates: Sequence[str]
+    model: GPT2, tokenizer: AnyTokenizer, texts: Sequence[str], candidates: Sequence[str]
 ) -> dict[str, Any]:
     """What the model makes of each text, and the tokens that the page follows through all of them."""
     contexts = [prompt_ids(model, tokenizer, text) for text in texts]
     size = shown_tokens(model, contexts)
     passes = [run(model, ids, size) for ids in contexts]
     pins, notes = followed(tokenizer, candidates, passes)
+    unseen = [(len(never_seen(model, ids)), len(ids)) for ids in contexts]
+    notes += [never_seen_note(*counts) for counts in unseen if counts[0]]
     watched = np.unique(np.concatenate([pins, *(largest(p.logits, WATCHED) for p in passes)]))
     shown = [context(text, model, p, watched) for text, p in zip(texts, passes, strict=True)]
     return {"pins": pins, "notes": notes, "contexts": shown}
@@ -173,7 +174,7 @@ def packed(
 
 
 def followed(
-    tokenizer: Tokenizer, candidates: Sequence[str], passes: Sequence[Pass]
+    tokenizer: AnyTokenizer, candidates: Sequence[str], passes: Sequence[Pass]
 ) -> tuple[list[int], list[str]]:
     """The tokens that the page follows from the start, and what is to be said about them.
 
@@ -202,10 +203,9 @@ def unique(ids: Iterable[int]) -> list[int]:
 # --------------------------------------------------------------------------------- from numbers to the data
 
 
-@functools.cache
-def token_texts(tokenizer: Tokenizer) -> list[str]:
-    """Every token as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return [visible(tokenizer.token_bytes(i)) for i in range(tokenizer.n_vocab)]
+def token_texts(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
+    """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
+    return [visible_token(tokenizer, token_id) for token_id in range(vocab_size)]
 
 
 def context(text: str, model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:
@@ -246,10 +246,10 @@ def numbers(array: Float[np.ndarray, "..."]) -> str:
     return base64.b64encode(little.tobytes()).decode("ascii")
 
 
-def functions() -> dict[str, list[dict[str, str]]]:
+def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
     """The code behind each view."""
     code: dict[str, list[Callable[..., Any]]] = {
-        "tokens": [Tokenizer.encode],
+        "tokens": [type(tokenizer).encode],
         "embeddings": [embed],
         "attention": [attention],
         "lens": [unembed, layer_norm],
@@ -278,7 +278,7 @@ def render(data: dict[str, Any], prompt: str) -> str:
     parts = {
         # What could end or confuse a script element (`</script>`, `<!--`, `<script`) begins with `<`.
         "data": document.replace("<", "\\u003c"),
-        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or '<|endoftext|>'} · minigpt"),
+        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or 'an empty prompt'} · minigpt"),
         "policy": policy(style, script),
         "version": __version__,
         "style": style,

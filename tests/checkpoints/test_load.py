@@ -17,11 +17,11 @@ from minigpt.checkpoints import find as sources
 from minigpt.checkpoints.config import read_config
 from minigpt.checkpoints.find import find
 from minigpt.checkpoints.load import load, load_model
-from minigpt.checkpoints.tokenizer_files import other_tokenizer
+from minigpt.checkpoints.tokenizer_files import tokenizer_files
 from minigpt.errors import CheckpointError, ConfigError, InputError, MiniGPTError
 from minigpt.model import n_parameters, named_parameters
 from minigpt.parameters import Config, Parameters, arrays_by_name, build, parameter_shapes
-from minigpt.tokenizer import vocabulary
+from minigpt.tokenizer import Tokenizer
 from scripts.make_checkpoint import random_tensors, write_checkpoint, write_safetensors
 from tests.synthetic import SMALL, parameters_of, random_gpt2, save_checkpoint
 
@@ -419,8 +419,9 @@ def test_shards_must_agree_with_the_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, "vocab.json"])
 def test_links_do_not_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     folder = save_checkpoint(tmp_path / "inside", vocab_size=50257, n_embd=4, n_head=1, n_layer=1)
-    vocab = {token: token_id for token_id, token in enumerate(vocabulary())}
-    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    for tokenizer_file in ("vocab.json", "merges.txt"):
+        text = tokenizer_files(Tokenizer())[tokenizer_file]
+        (folder / tokenizer_file).write_text(text, encoding="utf-8")
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     with pytest.raises(CheckpointError, match="leads out of its folder"):
@@ -610,92 +611,6 @@ def test_a_config_cannot_ask_for_a_billion_blocks(tmp_path: Path) -> None:
     far = {"h.999999999.ln_1.weight": np.zeros(32, np.float32)}
     with pytest.raises(CheckpointError, match=r"the last being h\.999999999"):
         load_model(write(tmp_path, tensors_of() | far, n_layer=1_000_000_000))
-
-
-# ------------------------------------------------------------------------------------------- vocabularies
-
-
-@pytest.fixture
-def gpt2_like(tmp_path: Path) -> Path:
-    """A checkpoint with GPT-2's vocabulary size, and no tokenizer files."""
-    return save_checkpoint(tmp_path / "gpt2-like", vocab_size=50257, n_embd=4, n_head=1, n_layer=1)
-
-
-def merge_lines() -> list[str]:
-    path = Path(sources.__file__).parents[1] / "data" / "vocab.bpe"
-    return path.read_text(encoding="utf-8").split("\n")
-
-
-def tokenizer_json() -> dict[str, Any]:
-    """As the tokenizers library writes GPT-2's, in its older way."""
-    return {
-        "added_tokens": [{"id": 50256, "content": "<|endoftext|>", "special": True}],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
-        "model": {
-            "type": "BPE",
-            "vocab": {name: token_id for token_id, name in enumerate(vocabulary())},
-            "merges": [line for line in merge_lines()[1:] if line],
-        },
-    }
-
-
-def test_without_tokenizer_files_the_size_decides(gpt2_like: Path, tmp_path: Path) -> None:
-    model, tokenizer = load(gpt2_like)
-    assert model(tokenizer.encode("I love")).shape == (2, 50257)
-    other = save_checkpoint(tmp_path / "other")
-    with pytest.raises(CheckpointError, match=r"vocab_size is 307.*minigpt\.load_model"):
-        load(other)
-    with pytest.raises(CheckpointError, match="vocab_size is 307"):
-        load(other / WEIGHTS)
-    assert load_model(other).config.vocab_size == 307
-
-
-def test_gpt2s_own_tokenizer_files_are_accepted(gpt2_like: Path) -> None:
-    content = tokenizer_json()
-    vocab = content["model"]["vocab"]
-    (gpt2_like / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (gpt2_like / "merges.txt").write_text("\r\n".join(merge_lines()), encoding="utf-8", newline="")
-    (gpt2_like / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-    assert load(gpt2_like)
-    content["model"]["merges"] = [merge.split(" ") for merge in content["model"]["merges"]]  # the newer way
-    (gpt2_like / "tokenizer.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-    assert load(gpt2_like)
-
-
-def different(**changes: Any) -> str:
-    return json.dumps(tokenizer_json() | changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("merges.txt", lambda: "\n".join([*merge_lines()[:5], *merge_lines()[6:]])),
-        ("merges.txt", lambda: "\n".join([merge_lines()[0], merge_lines()[2], merge_lines()[1]])),
-        ("merges.txt", lambda: ""),
-        ("vocab.json", lambda: json.dumps({"a": 0})),
-        ("vocab.json", lambda: "[]"),
-        ("vocab.json", lambda: "not json"),
-        ("tokenizer.json", lambda: "{}"),
-        ("tokenizer.json", lambda: "3"),
-        ("tokenizer.json", lambda: different(normalizer={"type": "Lowercase"})),
-        ("tokenizer.json", lambda: different(pre_tokenizer={"type": "Whitespace"})),
-        ("tokenizer.json", lambda: different(pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True})),
-        ("tokenizer.json", lambda: different(added_tokens=[{"id": 50257, "content": "<pad>"}])),
-        ("tokenizer.json", lambda: different(model={"vocab": {}, "merges": []})),
-        ("vocab.txt", lambda: "[PAD]"),
-        ("tokenizer.model", lambda: ""),
-    ],
-)
-def test_another_tokenizer_is_refused(gpt2_like: Path, name: str, content: Callable[[], str]) -> None:
-    (gpt2_like / name).write_text(content(), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=f"{name} is not GPT-2's.*load_model"):
-        load(gpt2_like)
-    assert load_model(gpt2_like).config.vocab_size == 50257
-
-
-def test_no_tokenizer_file_is_no_other_tokenizer(tmp_path: Path) -> None:
-    assert other_tokenizer(tmp_path) is None
 
 
 # ------------------------------------------------------------------------------------------------- names

@@ -29,7 +29,7 @@ MODEL = random_gpt2()
 
 
 def reference_of(model: GPT2) -> Reference:
-    """What `scripts/make_reference.py` would write, with minigpt in float64 in the place of torch."""
+    """What `scripts/tiny/reference.py` would write, with minigpt in float64 in the place of torch."""
     exact = trace(model.astype(np.float64), IDS, names="*")
     return Reference(
         prompt="3 1 4 1 5",

@@ -16,10 +16,7 @@ transformers = pytest.importorskip("transformers", reason="the parity tests comp
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-import minigpt  # noqa: E402
 from minigpt.checkpoints.load import load_model  # noqa: E402
-from minigpt.checkpoints.tokenizer_files import other_tokenizer  # noqa: E402
-from minigpt.tokenizer import vocabulary  # noqa: E402
 from tests.parity.reference import (  # noqa: E402
     FLOAT32_TOLERANCE,
     FLOAT64_TOLERANCE,
@@ -150,15 +147,3 @@ def test_aliases_and_absent_values(tmp_path: Path) -> None:
     config |= {"num_hidden_layers": 3, "num_attention_heads": 4}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert_same_tensors(tmp_path)
-
-
-def test_the_tokenizer_files_that_transformers_writes_are_gpt2s(tmp_path: Path) -> None:
-    merges = (Path(minigpt.__file__).parent / "data" / "vocab.bpe").read_text(encoding="utf-8")
-    pairs = [tuple(line.split(" ")) for line in merges.split("\n")[1:] if line]
-    ids = {token: token_id for token_id, token in enumerate(vocabulary())}
-    transformers.GPT2Tokenizer(vocab=ids, merges=pairs).save_pretrained(tmp_path)
-    assert (tmp_path / "tokenizer.json").exists()
-    assert other_tokenizer(tmp_path) is None
-    other = transformers.GPT2Tokenizer(vocab=ids, merges=[*pairs[1:], pairs[0]])
-    other.save_pretrained(tmp_path)
-    assert other_tokenizer(tmp_path) == "tokenizer.json"

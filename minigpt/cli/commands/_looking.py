@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import InputError, NumericsError, notice
-from ..terminal import cut, harmless, visible
+from ..terminal import cut, harmless, visible_token
 from . import add_model_arguments, read_standard_input, text
 
 if TYPE_CHECKING:
@@ -59,21 +59,23 @@ def add_intervention_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prompt_ids(
-    args: argparse.Namespace, model: "minigpt.model.GPT2", tokenizer: "minigpt.tokenizer.Tokenizer"
+    args: argparse.Namespace, model: "minigpt.model.GPT2", tokenizer: "minigpt.tokenizer.AnyTokenizer"
 ) -> list[int]:
-    """The ids of PROMPT; an empty one is <|endoftext|>, and says so."""
+    """The ids of PROMPT; an empty one is the sign between texts, and says so."""
     from .. import document
 
     prompt = read_standard_input() if args.prompt == "-" else args.prompt
+    ids = document.prompt_ids(model, tokenizer, prompt)
     if not prompt:
-        notice("the prompt is empty: the model starts from <|endoftext|>, the sign between texts.")
-    return document.prompt_ids(model, tokenizer, prompt)
+        start = labels(tokenizer, ids)[0]
+        notice(f"the prompt is empty: the model starts from {start}, the sign between texts.")
+    return ids
 
 
 def about(
     source: "minigpt.checkpoints.find.Source",
     model: "minigpt.model.GPT2",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     ids: list[int],
 ) -> dict[str, Any]:
     """What a JSON document begins with: what ran, and the tokens of the prompt."""
@@ -91,11 +93,12 @@ def check_position(position: int | None, n_tokens: int) -> None:
 def intervention(
     args: argparse.Namespace,
     model: "minigpt.model.GPT2",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     n_tokens: int,
 ) -> tuple["minigpt.hooks.Hook | None", list[str]]:
     """The hook that `--ablate` and `--patch` ask for, and what it does, in words."""
     from ...inspection import ablate, chain, patch, trace
+    from .. import document
 
     if bool(args.patch) != (args.patch_from is not None):
         raise InputError("--patch and --patch-from belong together: what to take, and from which prompt.")
@@ -107,7 +110,7 @@ def intervention(
         donor = (
             f'"{harmless(args.patch_from)}"'
             if args.patch_from
-            else tokenizer.token_text(tokenizer.end_of_text)
+            else labels(tokenizer, document.prompt_ids(model, tokenizer, ""))[0]
         )
         done += [f"{target} taken from {donor}" for target in args.patch]
     return (chain(*hooks) if hooks else None), done
@@ -116,15 +119,16 @@ def intervention(
 def donor_ids(
     args: argparse.Namespace,
     model: "minigpt.model.GPT2",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     n_tokens: int,
 ) -> list[int]:
-    """The ids of the prompt of `--patch-from`; an empty one is <|endoftext|>, as it is for PROMPT."""
+    """The ids of the prompt of `--patch-from`; an empty one is what it is for PROMPT."""
     from .. import document
 
-    if not args.patch_from:
-        notice("--patch-from is empty: its forward pass starts from <|endoftext|>, the sign between texts.")
     ids = document.prompt_ids(model, tokenizer, args.patch_from)
+    if not args.patch_from:
+        start = labels(tokenizer, ids)[0]
+        notice(f"--patch-from is empty: its forward pass starts from {start}, the sign between texts.")
     if len(ids) != n_tokens:
         raise InputError(
             f"--patch-from: its number of tokens is {len(ids)}, and that of PROMPT {n_tokens}; "
@@ -175,9 +179,9 @@ def not_finite(changes: list[str], instead: str) -> InputError:
     return InputError(f"{', '.join(changes)}: what follows from {what} is not finite; {instead}.")
 
 
-def labels(tokenizer: "minigpt.tokenizer.Tokenizer", ids: list[int]) -> list[str]:
+def labels(tokenizer: "minigpt.tokenizer.AnyTokenizer", ids: list[int]) -> list[str]:
     """Tokens as they are shown: nothing invisible, nothing that steers the terminal."""
-    return [visible(tokenizer.token_bytes(token_id)) for token_id in ids]
+    return [visible_token(tokenizer, token_id) for token_id in ids]
 
 
 def pad(text: str, width: int, right: bool = False) -> str:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     show(console(), found, tokenizer, ids, changes)
 
 
-def one_token(tokenizer: "minigpt.tokenizer.Tokenizer", option: str, word: str | None) -> int | None:
+def one_token(tokenizer: "minigpt.tokenizer.AnyTokenizer", option: str, word: str | None) -> int | None:
     """The id of a text that is one token. Raises `InputError` if it is several, or none."""
     if word is None:
         return None
@@ -77,13 +77,15 @@ def one_token(tokenizer: "minigpt.tokenizer.Tokenizer", option: str, word: str |
 
 
 def as_document(
-    tokenizer: "minigpt.tokenizer.Tokenizer", found: "minigpt.inspection.Attribution", changes: list[str]
+    tokenizer: "minigpt.tokenizer.AnyTokenizer", found: "minigpt.inspection.Attribution", changes: list[str]
 ) -> dict[str, object]:
     """The parts by name, their sum, and the logit that they add up to."""
+    from ...tokenizer import token_text
+
     return {
         "position": found.position,
-        "token": tokenizer.token_text(found.token),
-        "against": None if found.against is None else tokenizer.token_text(found.against),
+        "token": token_text(tokenizer, found.token),
+        "against": None if found.against is None else token_text(tokenizer, found.against),
         "logit": found.logit,
         "sum": found.total,
         "parts": found.parts,
@@ -94,7 +96,7 @@ def as_document(
 def show(
     out: "rich.console.Console",
     found: "minigpt.inspection.Attribution",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     ids: list[int],
     changes: list[str],
 ) -> None:

@@ -86,16 +86,18 @@ def run(args: argparse.Namespace) -> None:
 def effects_of(
     mistakes: "list[minigpt.inspection.Mistake]",
     model: "minigpt.model.GPT2",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     ids: list[int],
     n_new: int,
 ) -> list[Effect]:
     """Run the right model once and each wrong one, on the prompt and for some greedy tokens."""
     import numpy as np
 
+    from ...tokenizer import text_of
+
     right = model(ids)
     check_finite(right)
-    text = tokenizer.decode(greedy(model, ids, n_new, None))
+    text = text_of(tokenizer, greedy(model, ids, n_new, None))
     likeliest, effects = int(right[-1].argmax()), []
     for mistake in mistakes:
         wrong_model, hook = mistake.apply(model)
@@ -104,7 +106,7 @@ def effects_of(
             raise not_finite([mistake.name], "make another mistake with these weights")
         rank = 1 + int((wrong[-1] > wrong[-1][likeliest]).sum())
         largest_change = float(np.abs(wrong - right).max())
-        wrong_text = tokenizer.decode(greedy(wrong_model, ids, n_new, hook))
+        wrong_text = text_of(tokenizer, greedy(wrong_model, ids, n_new, hook))
         effects.append(Effect(mistake, right[-1], wrong[-1], largest_change, rank, text, wrong_text))
     return effects
 
@@ -123,7 +125,9 @@ def greedy(
     return new
 
 
-def as_document(effect: Effect, tokenizer: "minigpt.tokenizer.Tokenizer", top: int = 5) -> dict[str, object]:
+def as_document(
+    effect: Effect, tokenizer: "minigpt.tokenizer.AnyTokenizer", top: int = 5
+) -> dict[str, object]:
     """What a mistake did, for programs."""
     return {
         "name": effect.mistake.name,
@@ -138,7 +142,7 @@ def as_document(effect: Effect, tokenizer: "minigpt.tokenizer.Tokenizer", top: i
 
 
 def top_tokens(
-    logits: "numpy.ndarray", tokenizer: "minigpt.tokenizer.Tokenizer", top: int
+    logits: "numpy.ndarray", tokenizer: "minigpt.tokenizer.AnyTokenizer", top: int
 ) -> list[dict[str, object]]:
     """The likeliest tokens with logit and probability."""
     from ...scoring import next_tokens
@@ -163,7 +167,7 @@ def show_list(args: argparse.Namespace) -> None:
 def show_all(
     out: "rich.console.Console",
     effects: list[Effect],
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     ids: list[int],
 ) -> None:
     """A row per mistake."""
@@ -187,7 +191,7 @@ def show_all(
 
 
 def show_one(
-    out: "rich.console.Console", effect: Effect, tokenizer: "minigpt.tokenizer.Tokenizer", ids: list[int]
+    out: "rich.console.Console", effect: Effect, tokenizer: "minigpt.tokenizer.AnyTokenizer", ids: list[int]
 ) -> None:
     """The mistake, the reason, the logits before and after, and the text."""
     mistake, prompt = effect.mistake, harmless(tokenizer.decode(ids))
@@ -227,7 +231,7 @@ def show_sides(
     print_rows(out, headers[4:], wrong, right=("logit", "%"))
 
 
-def cells(token: dict[str, object], tokenizer: "minigpt.tokenizer.Tokenizer") -> tuple[str, str, str]:
+def cells(token: dict[str, object], tokenizer: "minigpt.tokenizer.AnyTokenizer") -> tuple[str, str, str]:
     """A token's cells in the table."""
     return (
         labels(tokenizer, [int(str(token["id"]))])[0],

@@ -62,17 +62,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 def as_document(
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     found: "minigpt.inspection.Lens",
     positions: list[int],
     changes: list[str],
 ) -> dict[str, object]:
     """What was asked for, by depth, position and rank."""
+    from ...tokenizer import token_text
 
     def likeliest(d: int, p: int) -> list[dict[str, object]]:
         columns = (array[d, p].tolist() for array in (found.ids, found.logits, found.probabilities))
         return [
-            {"id": i, "text": tokenizer.token_text(i), "logit": logit, "probability": chance}
+            {"id": i, "text": token_text(tokenizer, i), "logit": logit, "probability": chance}
             for i, logit, chance in zip(*columns, strict=True)
         ]
 
@@ -86,7 +87,7 @@ def as_document(
 def all_positions(
     out: "rich.console.Console",
     found: "minigpt.inspection.Lens",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     tokens: list[str],
 ) -> None:
     """A row per depth and a column per token: the likeliest next token, and its probability in per cent."""
@@ -121,7 +122,7 @@ def all_positions(
 def one_position(
     out: "rich.console.Console",
     found: "minigpt.inspection.Lens",
-    tokenizer: "minigpt.tokenizer.Tokenizer",
+    tokenizer: "minigpt.tokenizer.AnyTokenizer",
     tokens: list[str],
     position: int,
     top: int | None = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ...model import GPT2
     from ...scoring import ScoredTokens
-    from ...tokenizer import Tokenizer
+    from ...tokenizer import AnyTokenizer
 
 HELP = "perplexity of a text, and its most surprising tokens"
 PATIENCE = 2.0  # seconds that one waits without asking how long it will take
@@ -86,15 +86,17 @@ class Score:
     bits_per_token: float
     bits_per_byte: float
     most_surprising: list[Surprise]
+    never_seen: int  # tokens that were not in what the model was trained on
 
 
 def score_text(
-    model: "GPT2", tokenizer: "Tokenizer", name: str, text: str, stride: int | None, top: int
+    model: "GPT2", tokenizer: "AnyTokenizer", name: str, text: str, stride: int | None, top: int
 ) -> Score:
     """Run the model over the text, with a progress bar if that takes long."""
     import numpy as np
 
-    from ...scoring import checked_stride, perplexity_of, score_windows, windows
+    from ...scoring import checked_stride, never_seen, perplexity_of, score_windows, windows
+    from ...tokenizer import token_text
 
     stride = checked_stride(stride, model.config.n_positions)
     ids = np.array(tokenizer.encode(text))
@@ -111,7 +113,7 @@ def score_text(
     def surprise(index: int) -> Surprise:
         position = int(positions[index])
         before = tokenizer.decode(ids[max(0, position - TOKENS_OF_CONTEXT) : position].tolist())
-        text, expected = (tokenizer.token_text(int(i)) for i in (ids[position], likeliest[index]))
+        text, expected = (token_text(tokenizer, int(i)) for i in (ids[position], likeliest[index]))
         return Surprise(position, int(ids[position]), text, before, float(logprobs[index]), expected)
 
     return Score(
@@ -122,6 +124,7 @@ def score_text(
         bits_per_token=bits / len(positions),
         bits_per_byte=bits / n_bytes,
         most_surprising=[surprise(int(index)) for index in np.argsort(logprobs, kind="stable")[:top]],
+        never_seen=len(never_seen(model, ids.tolist())),
     )
 
 
@@ -147,8 +150,12 @@ def with_progress(scored: Iterator["ScoredTokens"], n_windows: int) -> Iterator[
 
 def show(out: "Console", title: str, score: Score) -> None:
     """The figures with what they mean, and the surprises in context."""
+    from ...scoring import never_seen_note
+
     out.width = min(out.width, WIDEST)
     out.print(f"{harmless(title)}: {score.tokens:,} tokens\n")
+    if score.never_seen:
+        out.print(f"{never_seen_note(score.never_seen, score.tokens)}\n")
     figures = (
         (score.perplexity, "perplexity: as unsure as between so many equally likely tokens"),
         (score.bits_per_token, "bits per token: the same as a logarithm"),

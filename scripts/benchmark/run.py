@@ -1,7 +1,7 @@
 """Measure minigpt beside `transformers` on torch and CTranslate2: the same weights, threads and prompts.
 
     pip install -e '.[scripts]'
-    python scripts/benchmark.py --json benchmark.json
+    python -m scripts.benchmark.run --json benchmark.json
 
 Every engine runs in a process of its own. All engines take turns on every task, round after round, so that a
 noisy minute hurts all of them and all tasks, and medians are compared. What the machine can do at most is
@@ -25,10 +25,10 @@ from statistics import median
 from typing import Any
 
 from minigpt.parameters import Config
-from scripts.benchmark_engines import ENGINES
+from scripts.benchmark.engines import ENGINES
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # name -> (request, tokens that the seconds are divided by)
 TASKS: dict[str, tuple[dict[str, Any], int]] = {
@@ -67,7 +67,7 @@ print(json.dumps({tokenizer.decode([i]): p for i, p in zip(top.indices.tolist(),
 @contextmanager
 def worker(engine: str, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A running engine that has loaded its weights."""
-    command = [sys.executable, "-m", "scripts.benchmark_engines", engine, str(folder)]
+    command = [sys.executable, "-m", "scripts.benchmark.engines", engine, str(folder)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     )
@@ -204,12 +204,11 @@ def prepare(folder: Path | None, stack: ExitStack) -> Path:
 
 def write_tokenizer(folder: Path) -> None:
     """The official vocabulary in the files that other libraries read."""
-    from minigpt.tokenizer import vocabulary
+    from minigpt.checkpoints.tokenizer_files import tokenizer_files
+    from minigpt.tokenizer import Tokenizer
 
-    ids = {name: index for index, name in enumerate(vocabulary())}
-    (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
-    merges = (ROOT / "minigpt" / "data" / "vocab.bpe").read_bytes()
-    (folder / "merges.txt").write_bytes(merges)
+    for name, content in tokenizer_files(Tokenizer()).items():
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 def print_tables(report: dict[str, Any]) -> None:
