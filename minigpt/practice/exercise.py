@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,21 @@ from ..inspection.gallery import MISTAKES as GALLERY
 Function = Callable[..., Any]
 Arguments = tuple[Any, ...]
 Cases = dict[str, Arguments]  # what is passed to the function, by what is special about it
+
+FILE = '''"""{title}
+
+When it is written:  minigpt practice check {name}.py
+When you are stuck:  minigpt practice {name} --hint 1
+"""
+
+import numpy as np
+
+
+{signature}
+    """{task}
+    """
+    raise NotImplementedError  # your lines go here
+'''
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,13 @@ class Exercise:
         return f"def {self.name}({', '.join(self.argument_names)}):"
 
     @property
+    def file(self) -> str:
+        """The file to fill in."""
+        return FILE.format(
+            title=self.title, name=self.name, signature=self.signature, task=textwrap.indent(self.task, "    ").lstrip()
+        )
+
+    @property
     def parts(self) -> dict[str, list[str]]:
         """What is returned, and the names of its axes, as the task has them."""
         returned = self.task.partition("\nreturns ")[2].partition("\n\n")[0]
@@ -86,9 +109,10 @@ class Exercise:
         real = {} if self.real is None else {"arrays of the real model": self.real()}
         return {**self.cases(np.random.default_rng(seed)), **real}
 
-    def with_mistake(self, mistake: Mistake) -> Function:
-        """The solution with a mistake in it."""
-        return edited(self.solution, mistake.edits)
+    @cached_property
+    def wrong_ways(self) -> list[tuple[Mistake, Function]]:
+        """Each mistake, and the solution with that mistake in it."""
+        return [(mistake, edited(self.solution, mistake.edits)) for mistake in self.mistakes]
 
 
 def edited(function: Function, edits: Mapping[str, str]) -> Function:

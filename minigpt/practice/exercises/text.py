@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from ...errors import InputError
-from ..arrays import PROMPT, draw_shares, real, tiny, words_after
+from ...tokenizer import split
+from ..arrays import PROMPT, in_model, real, tiny, words_after
 from ..exercise import Cases, Exercise, Function, Mistake
 
 Array = Float[np.ndarray, "..."]
@@ -231,7 +231,7 @@ SOFTMAX = Exercise(
             "Shares compete: when one grows, the others shrink.",
         ),
     ),
-    use=lambda mine: in_model(lambda mine: {"softmax": mine})(mine),
+    use=in_model(lambda mine: {"softmax": mine}),
 )
 
 # -------------------------------------------------------------------------------------------- temperature
@@ -255,8 +255,8 @@ def temperature(logits: Array, temperature: float) -> Array:
     array([0., 1., 0.])
     """
     if temperature == 0:
-        largest = logits.argmax(axis=-1)
-        return np.eye(logits.shape[-1], dtype=logits.dtype)[largest]
+        largest = logits.argmax(axis=-1, keepdims=True)
+        return (np.arange(logits.shape[-1]) == largest).astype(logits.dtype)
     return softmax(logits / temperature)
 
 
@@ -280,8 +280,8 @@ TEMPERATURE = Exercise(
     real=lambda: (real("logits"), 0.7),
     hints=(
         "Divide first, then softmax. You may use your own of the exercise before.",
-        "For temperature 0 you need a row of zeros with a single 1, at logits.argmax(axis=-1).",
-        "np.eye(n) has in row i a 1 at place i, and may be indexed with an array of places of any shape.",
+        "For temperature 0 you need a row of zeros with a single 1, at the place of the largest: argmax(axis=-1).",
+        "np.arange(n) == argmax(axis=-1, keepdims=True) is True at that place of each row, and False elsewhere.",
     ),
     mistakes=(
         Mistake(
@@ -307,7 +307,7 @@ TEMPERATURE = Exercise(
         ),
         Mistake(
             "Temperature 0 counts as 1.",
-            {"return np.eye(logits.shape[-1], dtype=logits.dtype)[largest]": "return softmax(logits)"},
+            {"return (np.arange(logits.shape[-1]) == largest).astype(logits.dtype)": "return softmax(logits)"},
             "It is the limit of ever smaller ones: probability 1 for the largest.",
         ),
         Mistake(
@@ -316,10 +316,7 @@ TEMPERATURE = Exercise(
         ),
         Mistake(
             "At temperature 0 all that equal the largest logit get probability 1.",
-            {
-                "argmax(axis=-1)": "max(axis=-1, keepdims=True)",
-                "np.eye(logits.shape[-1], dtype=logits.dtype)[largest]": "(logits == largest) * 1.0",
-            },
+            {"argmax": "max", "np.arange(logits.shape[-1]) == largest": "logits == largest"},
             "Then they sum to more than 1; the first of them counts.",
         ),
     ),
@@ -351,7 +348,7 @@ def top_p(logits: Array, p: float) -> Array:
     the next it is 0.75, so these two stay.
 
     >>> top_p(np.log([0.25, 0.5, 0.13, 0.12]), 0.6).round(3)
-    array([-1.386, -0.693,    -inf,    -inf])
+    array([-1.386, -0.693,   -inf,   -inf])
     """
     order = np.argsort(-logits, axis=-1)
     descending = np.take_along_axis(softmax(logits), order, axis=-1)
