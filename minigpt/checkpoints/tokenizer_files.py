@@ -30,7 +30,7 @@ from ..tokenizer import (
     named_token,
     token_name,
 )
-from .tensors import inside, parse_json, present, read_bytes, shown
+from .reading import parse_json, present, read_bytes, shown
 
 LONGEST = 32 << 20  # bytes; GPT-2's tokenizer.json has 1.4 MB, or 3.6 MB as transformers 5 indents it
 LARGEST_ID = 1 << 24
@@ -119,7 +119,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file, or an empty one if there is no such file."""
     if not present(folder / name):
         return {}
-    file = inside(folder, name)
+    file = folder / name
     content = parse_json(read_bytes(file, LONGEST), file)
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: found {shown(content)}; expected an object.")
@@ -226,7 +226,7 @@ def read_vocab_and_merges(folder: Path) -> Vocabulary:
     for name in ("vocab.json", "merges.txt"):
         if not present(folder / name):
             raise CheckpointError(f"{folder / name}: is missing; vocab.json and merges.txt go together.")
-    file = inside(folder, "merges.txt")
+    file = folder / "merges.txt"
     with explained(file):
         text = read_bytes(file, LONGEST).decode("utf-8").replace("\r\n", "\n")
         lines = [line for line in text.split("\n") if line and not line.startswith("#version")]

@@ -93,8 +93,8 @@ def test_attention_that_is_reordered_and_upcast(tmp_path: Path) -> None:
     assert_same_logits(tmp_path)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_narrow_types(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_types(tmp_path: Path, dtype: str) -> None:
     make_model().to(getattr(torch, dtype)).save_pretrained(tmp_path)
     assert_same_tensors(tmp_path)
 
@@ -138,6 +138,29 @@ def test_a_head_in_the_file_of_a_tied_model(tmp_path: Path, what: str) -> None:
         rewrite(tmp_path, **{"lm_head.weight": torch.randn_like(wte)})
     else:
         rewrite(tmp_path, **{"lm_head.weight": wte.clone(), "transformer.wte.weight": None})
+    assert_same_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("kinds", [("ln_1.bias", "ln_2.bias", "ln_f.bias"), (".bias",)], ids=["norms", "all"])
+@pytest.mark.parametrize("kind", ["GPT2LMHeadModel", "GPT2Model"])
+def test_a_model_that_was_trained_without_biases(tmp_path: Path, kinds: tuple[str, ...], kind: str) -> None:
+    make_model(kind).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    rewrite(tmp_path, **dict.fromkeys((name for name in tensors if name.endswith(kinds)), None))
+    assert_same_tensors(tmp_path)
+
+
+def test_a_model_with_a_second_head(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make_model("GPT2DoubleHeadsModel", num_labels=1).save_pretrained(tmp_path)
+    assert_same_tensors(tmp_path)
+    assert "multiple_choice_head.summary" in capfd.readouterr().err
+
+
+def test_a_head_that_trl_puts_beside_the_model(tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path)
+    wte = load_file(tmp_path / "model.safetensors")["transformer.wte.weight"]
+    head = {"v_head.summary.weight": torch.ones(1, 24), "v_head.summary.bias": torch.zeros(1)}
+    rewrite(tmp_path, **head, **{"lm_head.weight": wte.clone()})
     assert_same_tensors(tmp_path)
 
 
