@@ -1,14 +1,14 @@
 """Exercises: write a part of GPT-2, have it checked number by number, and be told which mistake it is.
 
-    minigpt.practice.check("softmax", my_softmax)
+minigpt.practice.check("softmax", my_softmax)
 """
 
 import difflib
 
-from ..checks import checked_items
 from ..errors import InputError
 from .checker import examine
-from .exercise import Arguments, Exercise, Function
+from .exercise import Arguments, Function
+from .exercise import Exercise as Exercise
 from .exercises import EXERCISES as EXERCISES
 from .report import Report as Report
 
@@ -29,7 +29,9 @@ def check(name: str, function: Function) -> Report:
     """
     found = exercise(name)
     if not callable(function):
-        raise InputError(f"function: found {type(function).__name__}; expected a function: `{found.signature}`")
+        raise InputError(
+            f"function: found {type(function).__name__}; expected a function: `{found.signature}`"
+        )
     return examine(found, function)
 
 

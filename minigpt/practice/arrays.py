@@ -1,27 +1,17 @@
-"""What exercises are tried on: drawn numbers, the arrays of the model that ships, and that model itself.
+"""Arguments to try a function on: drawn numbers, and copies that belong to whoever gets them.
 
-Arguments may be arrays, numbers, containers and parameters of a model; a `functools.partial` stands for a function
-that holds arrays, as a block holds its parameters.
+Arguments may be arrays, numbers, containers and parameters of a model; a `functools.partial` stands for a
+function that holds arrays, as a block holds its parameters.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import model as model_py
-from ..checkpoints.load import load
-from ..inspection.tracing import trace
-from ..model import GPT2
 from ..parameters import Attention, LayerNorm, Linear
-from ..scoring import next_tokens
-from ..tokenizer import Tokenizer
-
-PROMPT = "I love"
-SENTENCE = "I love the sea, and the sea loves me."
 
 # ------------------------------------------------------------------------------------------- drawn numbers
 
@@ -45,60 +35,6 @@ def draw_shares(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Numbers above 0 that sum to 1 along the last axis."""
     drawn = rng.exponential(size=shape)
     return drawn / drawn.sum(axis=-1, keepdims=True)
-
-
-# ---------------------------------------------------------------------------------------------- the real model
-
-
-@lru_cache(maxsize=1)
-def tiny() -> tuple[GPT2, Tokenizer]:
-    """The model that ships, computed by model.py alone, so that what is replaced there is what runs."""
-    model, tokenizer = load("tiny", offline=True)
-    return GPT2(model.config, model.parameters), tokenizer
-
-
-@lru_cache(maxsize=1)
-def tape() -> dict[str, np.ndarray]:
-    """Every array of its forward pass on a sentence."""
-    model, tokenizer = tiny()
-    return dict(trace(model, tokenizer.encode(SENTENCE)))
-
-
-def real(name: str) -> np.ndarray:
-    """One of these arrays."""
-    return tape()[name]
-
-
-@contextmanager
-def replaced(module: Any, **functions: Callable[..., Any]) -> Iterator[None]:
-    """Functions of a module replaced by others for a while: what is read is what runs."""
-    before = {name: getattr(module, name) for name in functions}
-    try:
-        vars(module).update(functions)
-        yield
-    finally:
-        vars(module).update(before)
-
-
-def in_model(adapt: Callable[[Callable[..., Any]], dict[str, Callable[..., Any]]]) -> Callable[..., str]:
-    """What runs the whole model with functions of model.py replaced by what `adapt` makes of the learner's."""
-
-    def use(mine: Callable[..., Any]) -> str:
-        model, tokenizer = tiny()
-        functions = adapt(mine)
-        with replaced(model_py, **functions):
-            logits = model(tokenizer.encode(PROMPT))[-1]
-        names = " and ".join(f"minigpt.model.{name}" for name in functions)
-        return f"The whole model with yours in the place of {names}: {words_after(logits)}"
-
-    return use
-
-
-def words_after(logits: np.ndarray, temperature: float = 1.0, prompt: str = PROMPT) -> str:
-    """The likeliest next tokens, in words."""
-    rows = next_tokens(logits, tiny()[1], 5, temperature)
-    words = ", ".join(f'"{row.text}" {row.probability:.1%}' for row in rows)
-    return f'after "{prompt}" comes {words}.'
 
 
 # ------------------------------------------------------------------------------------- copies of arguments
@@ -139,9 +75,7 @@ def same(a: Any, b: Any) -> bool:
 
 def has_floats(values: Sequence[Any]) -> bool:
     """Whether there are arrays whose precision can be chosen."""
-    return any(
-        np.issubdtype(found.dtype, np.floating) for value in values for found in arrays_in(value)
-    )
+    return any(np.issubdtype(found.dtype, np.floating) for value in values for found in arrays_in(value))
 
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:

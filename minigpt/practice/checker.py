@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import linecache
+import math
 import time
 import traceback
 import warnings
@@ -15,11 +16,12 @@ import numpy as np
 
 from .arrays import copy_as, has_floats, same
 from .comparison import TOLERANCES, Parts, alike, as_parts, distance, first_difference
-from .exercise import Arguments, Exercise, Function, Mistake
+from .exercise import Arguments, Exercise, Function
 from .report import Report, Test
 
 FAR_CLOSER = 20.0  # so many times closer to a mistake than to the right answer is worth a word
 PRINTED = 400  # characters of what a function printed that are shown
+SO = "what comes out so"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Trial:
     def name(self) -> str:
         """Which trial this is."""
         return f"{self.case}, {self.precision}" if self.precision else self.case
+
+
+Compared = Sequence[tuple[Trial, Outcome]]
 
 
 class FirstCharacters(io.StringIO):
@@ -113,8 +118,8 @@ def run(function: Function, arguments: Arguments, names: Sequence[str], expected
     for name, before, after in zip(names, arguments, given, strict=True):
         if not same(before, after):
             problem = (
-                f"it changes its argument {name}, which belongs to the caller. Leave what you are given as it is: "
-                "`x = x + 1` makes a new array, `x += 1` and `x[...] = 1` write into the old one."
+                f"it changes its argument {name}, which belongs to the caller. Leave what you are given as "
+                "it is: `x = x + 1` makes a new array, `x += 1` and `x[...] = 1` write into the old one."
             )
     return Outcome(parts, problem, "", printed.getvalue())
 
@@ -122,9 +127,13 @@ def run(function: Function, arguments: Arguments, names: Sequence[str], expected
 def stopped(function: Function, error: BaseException) -> str:
     """Where a function stopped, and why."""
     if isinstance(error, NotImplementedError):
-        return "there is nothing to check yet: the function raises NotImplementedError. Put your own lines there."
+        return "there is nothing to check yet: it raises NotImplementedError. Put your own lines there."
     code = getattr(inspect.unwrap(function), "__code__", None)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if code and frame.filename == code.co_filename
+    ]
     where = ""
     if frames and frames[-1].lineno:
         line = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
@@ -136,21 +145,24 @@ def problem_of(exercise: Exercise, trial: Trial, outcome: Outcome) -> str:
     """What is wrong with an outcome, and how to get the same arguments; empty if nothing is."""
     problem = outcome.problem
     if not problem:
-        expected, _ = as_parts(trial.expected, trial.expected)
-        names = exercise.parts or {"": []}
+        names, expected = exercise.parts or {"": []}, right_answer(trial).parts
         problem = first_difference(outcome.parts, expected, names, TOLERANCES[trial.precision])
     if not problem or "NotImplementedError" in problem:
         return problem
-    return f'{problem}\nThe same arguments in Python: minigpt.practice.arguments("{exercise.name}", {trial.number})'
+    again = f'minigpt.practice.arguments("{exercise.name}", {trial.number})'
+    return f"{problem}\nThe same arguments in Python: {again}"
 
 
 def remarks(every: Sequence[Trial], outcomes: Sequence[Outcome]) -> Iterator[str]:
     """What is worth knowing besides."""
     for trial, outcome in zip(every, outcomes, strict=True):
-        if trial.precision == "float32" and any(part.dtype == np.float64 and part.ndim for part in outcome.parts):
+        if trial.precision == "float32" and any(
+            part.dtype == np.float64 and part.ndim for part in outcome.parts
+        ):
             yield (
-                "Your answer to float32 arrays is float64, twice the memory and slower. A NumPy scalar, as np.sqrt(2) "
-                "and np.float64(2) are, turns arrays into its own precision; math.sqrt(2) and 2.0 do not."
+                "Your answer to float32 arrays is float64, twice the memory and slower. A NumPy scalar, as "
+                "np.sqrt(2) and np.float64(2) are, turns arrays into its own precision; math.sqrt(2) and 2.0 "
+                "do not."
             )
             break
     for trial, outcome in zip(every, outcomes, strict=True):
@@ -163,42 +175,70 @@ def remarks(every: Sequence[Trial], outcomes: Sequence[Outcome]) -> Iterator[str
 
 
 def diagnose(exercise: Exercise, every: Sequence[Trial], outcomes: Sequence[Outcome]) -> str:
-    """Which known mistake gives these answers, or comes close; empty if none does."""
-    compared = [(trial, outcome) for trial, outcome in zip(every, outcomes, strict=True) if trial.precision != "float32"]
+    """Which known mistake gives these answers, or which two, or which comes close; empty if none does."""
+    compared = [pair for pair in zip(every, outcomes, strict=True) if pair[0].precision != "float32"]
     if not any(outcome.parts for _, outcome in compared):
         return ""
-    right = sum_of_squares([(outcome.parts, as_parts(trial.expected, trial.expected)[0]) for trial, outcome in compared])
-    nearest: tuple[float, Mistake | None] = (right / FAR_CLOSER, None)
     for mistake, function in exercise.wrong_ways:
-        found = answers(exercise, function, compared)
-        if all(is_same(outcome, other, trial) for (trial, outcome), other in zip(compared, found, strict=True)):
-            return f"The mistake: {mistake.explanation} In every test your answer equals, to rounding, what comes out so."
-        gap = sum_of_squares([(outcome.parts, other.parts) for (_, outcome), other in zip(compared, found, strict=True)])
-        nearest = min(nearest, (gap, mistake), key=lambda pair: pair[0])
-    gap, close = nearest
-    if close is None or not np.isfinite(right):
+        if explains(exercise, function, compared):
+            return f"The mistake: {mistake.explanation} In every test your answer equals, to rounding, {SO}."
+    for one, other, function in exercise.doubly_wrong_ways:
+        if explains(exercise, function, compared):
+            both = f"One: {one.explanation} The other: {other.explanation}"
+            return f"Two mistakes at once. {both} In every test your answer equals, to rounding, {SO}."
+    return resemblance(exercise, compared)
+
+
+def explains(exercise: Exercise, function: Function, compared: Compared) -> bool:
+    """Whether a wrong function gives the same answers in every case, at least one of them wrong."""
+    evidence, same_errors = False, True
+    for trial, outcome in compared:
+        other = answer(exercise, function, trial)
+        if not is_same(outcome, other, trial.precision):
+            return False
+        evidence |= not outcome.error and not is_same(outcome, right_answer(trial), trial.precision)
+        same_errors &= outcome.error == other.error
+    return evidence or same_errors
+
+
+def resemblance(exercise: Exercise, compared: Compared) -> str:
+    """Which mistake's answers are by far closer than the right ones; empty if none are."""
+    outcomes = [outcome for _, outcome in compared]
+    right = gap(outcomes, [right_answer(trial) for trial, _ in compared])
+    gaps = [
+        (gap(outcomes, [answer(exercise, function, trial) for trial, _ in compared]), mistake)
+        for mistake, function in exercise.wrong_ways
+    ]
+    nearest, mistake = min(gaps, key=lambda pair: pair[0])
+    if not nearest * FAR_CLOSER < right < np.inf:
         return ""
     return (
-        f"It resembles a known mistake, though it is not quite that: {close.explanation} Your answers are "
-        f"{right / gap:.0f} times closer to what comes out so than to the right ones."
+        f"It resembles a known mistake, though it is not quite that: {mistake.explanation} Your answers are "
+        f"{right / nearest:.0f} times closer to {SO} than to the right ones."
     )
 
 
-def answers(exercise: Exercise, function: Function, compared: Sequence[tuple[Trial, Outcome]]) -> list[Outcome]:
+def answer(exercise: Exercise, function: Function, trial: Trial) -> Outcome:
     """What comes out of another function."""
-    return [run(function, trial.arguments, exercise.argument_names, trial.expected) for trial, _ in compared]
+    return run(function, trial.arguments, exercise.argument_names, trial.expected)
 
 
-def is_same(outcome: Outcome, other: Outcome, trial: Trial) -> bool:
+def right_answer(trial: Trial) -> Outcome:
+    """What should come out."""
+    return Outcome(as_parts(trial.expected, trial.expected)[0])
+
+
+def is_same(outcome: Outcome, other: Outcome, precision: str) -> bool:
     """Whether two outcomes are the same: equal answers, or that both stopped."""
     if outcome.error or other.error:
         return bool(outcome.error and other.error)
-    return bool(outcome.parts) and alike(outcome.parts, other.parts, TOLERANCES[trial.precision])
+    return bool(outcome.parts) and alike(outcome.parts, other.parts, TOLERANCES[precision])
 
 
-def sum_of_squares(pairs: Sequence[tuple[Parts, Parts]]) -> float:
+def gap(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> float:
     """How far answers are from others, all cases together."""
-    return float(np.sqrt(sum(distance(found, expected) ** 2 for found, expected in pairs)))
+    pairs = zip(outcomes, others, strict=True)
+    return math.sqrt(sum(distance(one.parts, other.parts) ** 2 for one, other in pairs))
 
 
 # ----------------------------------------------------------------------------------------- when it is right
@@ -207,7 +247,11 @@ def sum_of_squares(pairs: Sequence[tuple[Parts, Parts]]) -> float:
 def with_whole_model(report: Report, exercise: Exercise, function: Function, trial: Trial) -> Report:
     """The report of a right function: how long it takes, and what the whole model says with it."""
     try:
-        with contextlib.redirect_stdout(FirstCharacters()), np.errstate(all="ignore"), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stdout(FirstCharacters()),
+            np.errstate(all="ignore"),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             words = exercise.use(function)
     except (Exception, SystemExit) as error:
@@ -233,4 +277,4 @@ def seconds(function: Function, trial: Trial, at_most: float = 0.2) -> float:
 
 def milliseconds(duration: float) -> str:
     """A duration for people."""
-    return f"{1000 * duration:.3g} ms"
+    return f"{1000 * duration:.2g} ms"

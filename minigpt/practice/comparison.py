@@ -8,31 +8,43 @@ import numpy as np
 # How far an answer may be off, as a share of the largest number of the right one.
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "": 0.0}
 Parts = list[np.ndarray]
+NO_BREAK = "\xa0"  # a space at which no line ends
 
 
 def as_parts(answer: Any, expected: Any) -> tuple[Parts, str]:
     """The arrays of an answer; or why it is not of the kind that is expected, in words."""
-    if answer is None and expected is not None:
-        return [], "it returned None. Is there a return at the end?"
-    if isinstance(expected, tuple):
-        if not isinstance(answer, tuple | list) or len(answer) != len(expected):
-            return [], f"it returned {describe(answer)}; expected are {len(expected)} arrays, as in `return a, b, c`."
-        pairs = [as_parts(one, other) for one, other in zip(answer, expected, strict=True)]
-        return [part for parts, _ in pairs for part in parts], next((words for _, words in pairs if words), "")
+    if not isinstance(expected, tuple):
+        problem = wrong_kind(answer, expected)
+        return ([] if problem else [as_array(answer)]), problem
+    if not isinstance(answer, tuple | list) or len(answer) != len(expected):
+        return (
+            [],
+            f"it returned {describe(answer)}; expected are {len(expected)} arrays, as in `return a, b`.",
+        )
+    problem = next(filter(None, map(wrong_kind, answer, expected)), "")
+    return ([] if problem else list(map(as_array, answer))), problem
+
+
+def wrong_kind(answer: Any, expected: Any) -> str:
+    """Why an answer cannot be compared with the right one; empty if it can."""
+    if answer is None:
+        return "it returned None. Is there a return at the end?"
+    right = np.asarray(expected)
     if isinstance(expected, list):
-        if not isinstance(answer, list):
-            return [], f"it returned {describe(answer)}; expected is a list."
-        return [object_array(answer)], ""
-    if np.ndim(expected) == 0:
-        is_number = isinstance(answer, int | float | np.number | np.ndarray) and np.ndim(answer) == 0
-        if not is_number and not isinstance(answer, np.ndarray):
-            return [], f"it returned {describe(answer)}; expected is a number."
-    elif not isinstance(answer, np.ndarray):
-        return [], f"it returned {describe(answer)}; expected is a NumPy array of shape {np.shape(expected)}."
-    found, kinds = np.asarray(answer), "b" if np.asarray(expected).dtype == bool else "fiu"
-    if found.dtype.kind not in kinds:
-        return [], f"it returned {found.dtype} values; expected are {np.asarray(expected).dtype}."
-    return [found], ""
+        return "" if isinstance(answer, list) else f"it returned {describe(answer)}; expected is a list."
+    is_number = isinstance(answer, int | float | np.number) and right.ndim == 0
+    if not is_number and not isinstance(answer, np.ndarray):
+        kind = f"a NumPy array of shape {shape_text(right.shape)}" if right.ndim else "a number"
+        return f"it returned {describe(answer)}; expected is {kind}."
+    found = np.asarray(answer).dtype
+    if found.kind not in ("b" if right.dtype == bool else "fiu"):
+        return f"it returned {found} values; expected are {right.dtype}."
+    return ""
+
+
+def as_array(answer: Any) -> np.ndarray:
+    """An answer as an array; the items of a list are whatever they are."""
+    return object_array(answer) if isinstance(answer, list) else np.asarray(answer)
 
 
 def object_array(items: Sequence[Any]) -> np.ndarray:
@@ -47,7 +59,7 @@ def describe(answer: Any) -> str:
     """The kind of an answer."""
     if isinstance(answer, tuple | list):
         return f"a {type(answer).__name__} of {len(answer)}"
-    shape = f" of shape {np.shape(answer)}" if isinstance(answer, np.ndarray) else ""
+    shape = f" of shape {shape_text(np.shape(answer))}" if isinstance(answer, np.ndarray) else ""
     return f"{type(answer).__name__}{shape}"
 
 
@@ -72,7 +84,9 @@ def magnitude(array: np.ndarray) -> float:
 def alike(found: Parts, expected: Parts, tolerance: float) -> bool:
     """Whether two answers are the same, to rounding."""
     return len(found) == len(expected) and all(
-        a.shape == b.shape and (a.dtype == object) == (b.dtype == object) and not differing(a, b, tolerance).any()
+        a.shape == b.shape
+        and (a.dtype == object) == (b.dtype == object)
+        and not differing(a, b, tolerance).any()
         for a, b in zip(found, expected, strict=True)
     )
 
@@ -96,12 +110,16 @@ def distance(found: Parts, expected: Parts) -> float:
 # -------------------------------------------------------------------------------------------------- in words
 
 
-def first_difference(found: Parts, expected: Parts, names: Mapping[str, Sequence[str]], tolerance: float) -> str:
+def first_difference(
+    found: Parts, expected: Parts, names: Mapping[str, Sequence[str]], tolerance: float
+) -> str:
     """The first thing that is wrong with an answer: a shape, or else a number; empty if nothing is."""
     parts = list(zip(names.items(), found, expected, strict=True))
     for (name, axes), a, b in parts:
         if a.shape != b.shape:
-            return f"{of_part(name)}the shape is {a.shape}; expected is {b.shape}{which_axis(a.shape, b.shape, axes)}"
+            yours, right = shape_text(a.shape), shape_text(b.shape)
+            why = which_axis(a.shape, b.shape, axes)
+            return f"{of_part(name)}the shape is {yours}; expected is {right}{why}"
     for (name, _), a, b in parts:
         wrong = differing(a, b, tolerance)
         if wrong.any():
@@ -109,8 +127,16 @@ def first_difference(found: Parts, expected: Parts, names: Mapping[str, Sequence
             place = f"at [{', '.join(map(str, at))}] " if at else ""
             shape = f"The shape {a.shape} is right. " if at else ""
             yours, right = shown(a[at], b[at])
-            return f"{of_part(name)}{place}yours is {yours}, expected is {right}. {shape}{how_much(wrong, a, b)}"
+            return (
+                f"{of_part(name)}{place}yours is {yours}, expected is {right}. {shape}{how_much(wrong, a, b)}"
+            )
     return ""
+
+
+def shape_text(numbers: tuple[int, ...], brackets: str = "()") -> str:
+    """A shape or a place, which no line end shall tear apart."""
+    comma = "," if len(numbers) == 1 and brackets == "()" else ""
+    return f"{brackets[0]}{f',{NO_BREAK}'.join(map(str, numbers))}{comma}{brackets[1]}"
 
 
 def of_part(name: str) -> str:
@@ -121,7 +147,9 @@ def of_part(name: str) -> str:
 def shown(found: Any, expected: Any) -> tuple[str, str]:
     """Two values, with as many digits as tell them apart."""
     if not isinstance(expected, np.floating):
-        return repr(getattr(found, "item", lambda: found)()), repr(getattr(expected, "item", lambda: expected)())
+        return repr(getattr(found, "item", lambda: found)()), repr(
+            getattr(expected, "item", lambda: expected)()
+        )
     for digits in (4, 6, 9, 12, 16):
         texts = f"{float(found):.{digits}g}", f"{float(expected):.{digits}g}"
         if texts[0] != texts[1]:

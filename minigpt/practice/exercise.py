@@ -1,15 +1,17 @@
 """What an exercise is: a function to write, the cases that test it, and the mistakes that many make in it.
 
-The function in this package is the solution, and its docstring is the task: what goes in, what comes out, and an
-example for paper, which is a doctest. A mistake is an edit of the solution, one line of it as many write it.
+The function in this package is the solution, and its docstring is the task: what goes in, what comes out, and
+an example for paper, which is a doctest. A mistake is an edit of the solution: a line of it as many write it.
 """
 
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -54,12 +56,14 @@ class Mistake:
         return f"{self.says} {reason} (`minigpt break {self.gallery}` shows what this does to a whole model.)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
     """One function to write."""
 
     solution: Function
-    cases: Callable[[np.random.Generator], Cases] = field(repr=False)  # the numbers are drawn, the sizes given
+    cases: Callable[[np.random.Generator], Cases] = field(
+        repr=False
+    )  # the numbers are drawn, the sizes given
     real: Callable[[], Arguments] | None = field(repr=False)  # arrays of the model that ships, or None
     mistakes: tuple[Mistake, ...] = field(repr=False)
     hints: tuple[str, ...] = field(repr=False)
@@ -94,7 +98,10 @@ class Exercise:
     def file(self) -> str:
         """The file to fill in."""
         return FILE.format(
-            title=self.title, name=self.name, signature=self.signature, task=textwrap.indent(self.task, "    ").lstrip()
+            title=self.title,
+            name=self.name,
+            signature=self.signature,
+            task=textwrap.indent(self.task, "    ").lstrip(),
         )
 
     @property
@@ -113,6 +120,17 @@ class Exercise:
     def wrong_ways(self) -> list[tuple[Mistake, Function]]:
         """Each mistake, and the solution with that mistake in it."""
         return [(mistake, edited(self.solution, mistake.edits)) for mistake in self.mistakes]
+
+    @cached_property
+    def doubly_wrong_ways(self) -> list[tuple[Mistake, Mistake, Function]]:
+        """The solution with two mistakes in it, for all two whose edits do not touch the same text."""
+        found = []
+        for one, other in combinations(self.mistakes, 2):
+            if one.edits.keys() & other.edits.keys():
+                continue
+            with suppress(ValueError, SyntaxError):
+                found.append((one, other, edited(self.solution, {**one.edits, **other.edits})))
+        return found
 
 
 def edited(function: Function, edits: Mapping[str, str]) -> Function:

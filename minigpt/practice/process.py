@@ -1,4 +1,4 @@
-"""A learner's file runs in a process of its own: it may loop forever, print, raise, or end Python altogether."""
+"""A learner's file runs in a process of its own: it may loop for ever, print, raise, or end Python."""
 
 import ast
 import contextlib

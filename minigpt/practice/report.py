@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .comparison import NO_BREAK
+
 WIDTH = 88  # columns of text, where nobody asks for another width
 
 
@@ -30,7 +32,9 @@ class Report:
     tests: tuple[Test, ...]
     diagnosis: str = ""  # which known mistake it is
     remarks: tuple[str, ...] = ()  # what is worth knowing, right or wrong
-    story: str = field(default="", compare=False)  # of a right function: its time, and the whole model with it
+    story: str = field(
+        default="", compare=False
+    )  # of a right function: its time, and the whole model with it
 
     @property
     def is_right(self) -> bool:
@@ -67,21 +71,30 @@ class Report:
         lines = [self.headline, ""]
         for case, *verdicts in rows:
             first, *more = textwrap.wrap(case, widest)
-            lines += [f"  {first:<{widest}}  {'  '.join(verdicts)}".rstrip(), *(f"    {each}" for each in more)]
+            lines += [
+                f"  {first:<{widest}}  {'  '.join(verdicts)}".rstrip(),
+                *(f"    {each}" for each in more),
+            ]
         for paragraph in self.paragraphs():
             lines.append("")
             for line in paragraph.splitlines():
                 lines += textwrap.wrap(line, width, break_on_hyphens=False) or [""]
-        return "\n".join(lines)
+        return "\n".join(lines).replace(NO_BREAK, " ")
 
     def __repr__(self) -> str:
         return self.text()
 
     def _repr_html_(self) -> str:
         colour = "seagreen" if self.is_right else "firebrick"
-        cells = ("".join(f"<td style='text-align: left'>{html.escape(cell)}</td>" for cell in row) for row in self.rows())
+        cells = (
+            "".join(f"<td style='text-align: left'>{html.escape(cell)}</td>" for cell in row)
+            for row in self.rows()
+        )
         table = "".join(f"<tr>{row}</tr>" for row in cells)
         texts = "".join(
-            f"<p style='white-space: pre-line'>{html.escape(paragraph)}</p>" for paragraph in self.paragraphs()
+            f"<p style='white-space: pre-line'>{html.escape(paragraph)}</p>"
+            for paragraph in self.paragraphs()
         )
-        return f"<p><b style='color: {colour}'>{html.escape(self.headline)}</b></p><table>{table}</table>{texts}"
+        return (
+            f"<p><b style='color: {colour}'>{html.escape(self.headline)}</b></p><table>{table}</table>{texts}"
+        )

@@ -28,7 +28,9 @@ class Options:
         if self.what == "check" and self.file is None:
             raise InputError("check: say which file, as in `minigpt practice check softmax.py`.")
         if self.what != "check" and self.file is not None:
-            raise InputError(f"{str(self.file)!r} is one word too many; to check it: minigpt practice check {self.file}")
+            raise InputError(
+                f"{str(self.file)!r} is one word too many; to check it: minigpt practice check {self.file}"
+            )
         if self.hint is not None and self.what in (None, "check"):
             raise InputError("--hint belongs to an exercise, as in `minigpt practice softmax --hint 1`.")
 
@@ -37,7 +39,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The exercise, or the file."""
     parser.epilog = "examples: minigpt practice softmax\n          minigpt practice check softmax.py"
     parser.add_argument(
-        "what", nargs="?", metavar="NAME|check", help="the exercise whose file to write; without it, all are listed"
+        "what",
+        nargs="?",
+        metavar="NAME|check",
+        help="the exercise whose file to write; without it, all are listed",
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what `check` checks")
     parser.add_argument("--hint", type=int, metavar="N", help="show the hints of an exercise, up to the Nth")
@@ -62,7 +67,9 @@ def show_list(out: Console) -> None:
     names = Column("exercise", list(EXERCISES), style="bold")
     titles = Column("what to write", [each.title for each in EXERCISES.values()], flexible="wrap")
     print_table(out, [numbers, names, titles])
-    out.print("\nBegin with `minigpt practice merge`: it writes merge.py, with the task and a place for your lines.")
+    out.print(
+        "\nBegin with `minigpt practice merge`: it writes merge.py, with the task and a place for your lines."
+    )
 
 
 def write(out: Console, chosen: Exercise) -> None:
@@ -100,7 +107,9 @@ def check(out: Console, path: Path) -> int:
     names = list(EXERCISES)
     following = names[names.index(reports[-1].exercise) + 1 :]
     if all(report.is_right for report in reports):
-        out.print(f"\nNext: minigpt practice {following[0]}" if following else "\nThat was the last exercise.")
+        out.print(
+            f"\nNext: minigpt practice {following[0]}" if following else "\nThat was the last exercise."
+        )
         return 0
     return EXIT_WRONG
 

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from ... import model as model_py
 from ... import parameters
 from ...model import Call, linear, merge_heads
-from ..arrays import draw_attention, draw_linear, in_model, real, tiny
-from ..exercise import Cases, Exercise, Function, Mistake
+from ..arrays import draw_attention, draw_linear
+from ..exercise import Arguments, Cases, Exercise, Function, Mistake
+from ..whole_model import in_model, real, tiny
 from .text import softmax
 
 Array = Float[np.ndarray, "..."]
@@ -60,7 +61,8 @@ EMBED = Exercise(
     real=real_embed,
     hints=(
         "A table indexed with an array of ids gives their rows: wte[ids] is (..., tokens, n_embd).",
-        "The positions are 0, 1, 2 ... up to the number of tokens, which is the last axis of ids: ids.shape[-1].",
+        "The positions are 0, 1, 2 ... up to the number of tokens, which is the last axis of ids: "
+        "ids.shape[-1].",
     ),
     mistakes=(
         Mistake("The positions are left out.", {" + wpe[positions]": ""}, gallery="no-position"),
@@ -127,7 +129,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
 
 
 def layer_norm_cases(rng: np.random.Generator) -> Cases:
-    def with_gain(x: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    def with_gain(x: np.ndarray, epsilon: float) -> Arguments:
         n = x.shape[-1]
         return x, 1 + rng.standard_normal(n) / 3, rng.standard_normal(n), epsilon
 
@@ -183,7 +185,10 @@ LAYER_NORM = Exercise(
         ),
         Mistake(
             "Mean and variance are those of the whole array.",
-            {"x.mean(axis=-1, keepdims=True)": "x.mean()", "(centred**2).mean(axis=-1, keepdims=True)": "(centred**2).mean()"},
+            {
+                "x.mean(axis=-1, keepdims=True)": "x.mean()",
+                "(centred**2).mean(axis=-1, keepdims=True)": "(centred**2).mean()",
+            },
             "Each token is normalised by itself, along its own numbers: axis=-1.",
         ),
         Mistake(
@@ -205,7 +210,7 @@ LAYER_NORM = Exercise(
         Mistake("The offset is left out.", {" + bias": ""}),
         Mistake(
             "The offset is added before the gain multiplies.",
-            {"return centred / np.sqrt(variance + epsilon) * weight + bias": "return (centred / np.sqrt(variance + epsilon) + bias) * weight"},
+            {"+ bias": "+ bias * weight"},
         ),
         Mistake(
             "1 is added to the gain.",
@@ -279,7 +284,9 @@ GELU_NEW = Exercise(
         Mistake("x is squared where it should be cubed.", {"x**3": "x**2"}),
         Mistake("The factor 1/2 is left out.", {"0.5 * x": "x"}),
         Mistake("The 1 is left out.", {"(1 + np.tanh(inner))": "np.tanh(inner)"}),
-        Mistake("The factor x in front is left out.", {"0.5 * x *": "0.5 *"}, "Without it this is a soft step."),
+        Mistake(
+            "The factor x in front is left out.", {"0.5 * x *": "0.5 *"}, "Without it this is a soft step."
+        ),
         Mistake("The root of 2/pi is left out.", {"math.sqrt(2 / math.pi) * ": ""}),
         Mistake("2/pi stands without its root.", {"math.sqrt(2 / math.pi)": "2 / math.pi"}),
         Mistake("The root is that of 2 pi.", {"2 / math.pi": "2 * math.pi"}),
@@ -329,7 +336,8 @@ CAUSAL_MASK = Exercise(
     real=None,
     hints=(
         "Give each key and each new token its position in the whole text. When may a token see a key?",
-        "If its position is not above that of the token: keys <= positions[:, None] compares all pairs at once.",
+        "If its position is not above that of the token: keys <= positions[:, None] compares all "
+        "pairs at once.",
     ),
     mistakes=(
         Mistake(
@@ -379,7 +387,7 @@ def attention_head(q: Array, k: Array, v: Array) -> Array:
     returns  (tokens, head_dim)
 
     A score is the dot product of a query and a key, divided by the root of head_dim. A token sees itself and
-    those before it; softmax makes shares of the scores that it sees, and the values are mixed in these shares.
+    those before it; softmax makes shares of the scores that it sees, and the values are mixed in these.
 
     On paper: head_dim is 4, so scores are halved. The first token sees itself alone. The second's scores are
     2 ln 3 / 2 = ln 3 and 0, its shares 3/4 and 1/4.
@@ -448,7 +456,8 @@ ATTENTION_HEAD = Exercise(
     real=real_head,
     hints=(
         "All scores at once are a product of matrices, q @ k.T: row i holds those of query i.",
-        "np.where(visible, scores, -np.inf) hides what comes later. It comes before softmax, which gives -inf "
+        "np.where(visible, scores, -np.inf) hides what comes later. It comes before softmax, which "
+        "gives -inf "
         "the share 0 and divides the rest among the others.",
         "Then mixing is one more product: weights @ v.",
     ),
@@ -484,7 +493,7 @@ ATTENTION_HEAD = Exercise(
         ),
         Mistake(
             "softmax runs over the queries instead of the keys.",
-            {"softmax(np.where(visible, scores, -np.inf))": "softmax(np.where(visible, scores, -np.inf).T).T"},
+            {"-np.inf))": "-np.inf).T).T"},
             "A token's shares of what it sees sum to 1: along each row.",
         ),
         Mistake(
@@ -492,8 +501,10 @@ ATTENTION_HEAD = Exercise(
             {"q @ k.T": "k @ q.T"},
             "Row i belongs to the token that asks: q comes first.",
         ),
-        Mistake("There is no softmax: the scores themselves mix the values.",
-                {"softmax(np.where(visible, scores, -np.inf))": "np.where(visible, scores, 0)"}),
+        Mistake(
+            "There is no softmax: the scores themselves mix the values.",
+            {"softmax(np.where(visible, scores, -np.inf))": "np.where(visible, scores, 0)"},
+        ),
         Mistake(
             "The weights are transposed before they mix the values.",
             {"weights @ v": "weights.T @ v"},
@@ -635,11 +646,14 @@ ATTENTION = Exercise(
     cases=attention_cases,
     real=real_attention,
     hints=(
-        "You have all parts already: one linear map, np.split into three along the last axis, split_heads for "
+        "You have all parts already: one linear map, np.split into three along the last axis, "
+        "split_heads for "
         "each, what a head does, and the way back.",
-        "With the heads in front, one line serves them all: q @ k.swapaxes(-1, -2) transposes the last two axes "
+        "With the heads in front, one line serves them all: q @ k.swapaxes(-1, -2) transposes the "
+        "last two axes "
         "of any number.",
-        "The way back from (..., n_head, tokens, head_dim): swapaxes(-2, -3), then reshape(x.shape). Then c_proj.",
+        "The way back from (..., n_head, tokens, head_dim): swapaxes(-2, -3), then reshape(x.shape). "
+        "Then c_proj.",
     ),
     mistakes=(
         Mistake(NO_SCALE, {" / math.sqrt(q.shape[-1])": ""}, gallery="no-scale"),
@@ -668,10 +682,7 @@ ATTENTION = Exercise(
         ),
         Mistake(
             "softmax runs over the queries instead of the keys.",
-            {
-                "softmax(np.where(visible, scores, -np.inf))":
-                    "softmax(np.where(visible, scores, -np.inf).swapaxes(-1, -2)).swapaxes(-1, -2)"
-            },
+            {"-np.inf))": "-np.inf).swapaxes(-1, -2)).swapaxes(-1, -2)"},
             "A token's shares of what it sees sum to 1: along the last axis.",
         ),
         Mistake(
@@ -687,16 +698,15 @@ ATTENTION = Exercise(
         Mistake(
             "Queries, keys and values are cut out of each head's share, not out of the whole.",
             {
-                "split_heads(part, n_head) for part in np.split(qkv, 3, axis=-1)":
-                    "np.split(split_heads(qkv, n_head), 3, axis=-1)"
+                "split_heads(part, n_head) for": "part for",
+                "np.split(qkv": "np.split(split_heads(qkv, n_head)",
             },
             "Some later models store them so; here come all queries, then all keys, then all values.",
         ),
         Mistake(
             "The heads are cut by a reshape alone, so that a head has pieces of several tokens.",
             {
-                "split_heads(part, n_head) for":
-                    "part.reshape(*x.shape[:-2], n_head, x.shape[-2], -1) for",
+                "split_heads(part, n_head) for": "part.reshape(*x.shape[:-2], n_head, x.shape[-2], -1) for",
             },
             gallery="heads-without-transpose",
         ),
@@ -792,20 +802,25 @@ MLP = Exercise(
         Mistake("The activation is tanh.", {"gelu_new(pre)": "np.tanh(pre)"}),
         Mistake(
             "The activation comes after c_proj.",
-            {"gelu_new(pre)": "pre", "return act @ p.c_proj.weight + p.c_proj.bias":
-             "return gelu_new(act @ p.c_proj.weight + p.c_proj.bias)"},
+            {
+                "gelu_new(pre)": "pre",
+                "return act": "return gelu_new(act",
+                "c_proj.bias": "c_proj.bias)",
+            },
             "It stands between the two maps, where the vector is wide.",
         ),
         Mistake(
             "The activation comes twice, after c_fc and after c_proj.",
-            {"return act @ p.c_proj.weight + p.c_proj.bias":
-             "return gelu_new(act @ p.c_proj.weight + p.c_proj.bias)"},
+            {"return act": "return gelu_new(act", "c_proj.bias": "c_proj.bias)"},
         ),
-        Mistake("The activation comes before c_fc.",
-                {"pre = x @": "pre = gelu_new(x) @", "gelu_new(pre)": "pre"}),
+        Mistake(
+            "The activation comes before c_fc.", {"pre = x @": "pre = gelu_new(x) @", "gelu_new(pre)": "pre"}
+        ),
         Mistake("The offset of c_fc is left out.", {" + p.c_fc.bias": ""}),
-        Mistake("The offset of c_fc is added after the activation.",
-                {" + p.c_fc.bias": "", "gelu_new(pre)": "gelu_new(pre) + p.c_fc.bias"}),
+        Mistake(
+            "The offset of c_fc is added after the activation.",
+            {" + p.c_fc.bias": "", "gelu_new(pre)": "gelu_new(pre) + p.c_fc.bias"},
+        ),
         Mistake("The offset of c_proj is left out.", {" + p.c_proj.bias": ""}),
         Mistake(
             "x is added to the answer.",

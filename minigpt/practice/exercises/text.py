@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ...tokenizer import split
-from ..arrays import PROMPT, in_model, real, tiny, words_after
 from ..exercise import Cases, Exercise, Function, Mistake
+from ..whole_model import PROMPT, in_model, real, tiny, words_after
 
 Array = Float[np.ndarray, "..."]
 Ranks = dict[tuple[bytes, bytes], int]
@@ -21,7 +21,7 @@ def merge(parts: list[bytes], ranks: Ranks) -> list[bytes]:
     parts    the pieces of a word so far, in order: a list of bytes
     ranks    a dict from pairs (left, right) to a number; the lowest goes first, and a pair that is not in it
              is never joined
-    returns  (parts,) a new list, in which the pair is one part wherever it stands, looked for from left to right
+    returns  (parts,) a new list, in which the pair is one part wherever it stands, from left to right
 
     The list stays as it is if no two neighbours are a pair of `ranks`. A tokenizer begins with single bytes
     and repeats this step until nothing changes.
@@ -79,7 +79,8 @@ MERGE = Exercise(
     cases=merge_cases,
     real=None,
     hints=(
-        "Two questions, one after the other: which pair goes first, and where does it stand? Answer the first "
+        "Two questions, one after the other: which pair goes first, and where does it stand? Answer "
+        "the first "
         "with all neighbours, pairwise(parts), of which you keep those in ranks.",
         "The pair that goes first is min(pairs, key=...): the one with the lowest number in ranks.",
         "For the second, walk through the parts and build a new list. When the part is the right one and the "
@@ -89,7 +90,8 @@ MERGE = Exercise(
         Mistake(
             "The first pair from the left is joined, whatever its rank.",
             {"min(pairs, key=ranks.__getitem__)": "pairs[0]"},
-            "Training found the pairs in an order; a text is cut as in training only if they go in that order.",
+            "Training found the pairs in an order; a text is cut as in training only if they go in "
+            "that order.",
         ),
         Mistake(
             "The pair with the highest number is joined.",
@@ -202,7 +204,8 @@ SOFTMAX = Exercise(
             "Taking the largest of its row off each score changes no share.",
         ),
         Mistake(
-            "What is taken off is the largest score of all rows, so that a row far below it underflows to 0 / 0.",
+            "What is taken off is the largest score of all rows, so that a row far below it "
+            "underflows to 0 / 0.",
             {"scores.max(axis=-1, keepdims=True)": "scores.max()"},
             "Take off each row's own largest: max(axis=-1, keepdims=True).",
         ),
@@ -210,6 +213,11 @@ SOFTMAX = Exercise(
             "The scores are divided by their sum without exp.",
             {"np.exp(scores - scores.max(axis=-1, keepdims=True))": "scores"},
             "A score may be negative; exp makes a share of it that is not.",
+        ),
+        Mistake(
+            "The sum loses its axis, so that it is not a row but a column that is divided by it.",
+            {"exponentials.sum(axis=-1, keepdims=True)": "exponentials.sum(axis=-1)"},
+            "keepdims=True keeps the summed axis as one of length 1, and each row is divided by its own sum.",
         ),
         Mistake(
             "The powers are those of 2 instead of e.",
@@ -227,7 +235,7 @@ SOFTMAX = Exercise(
         ),
         Mistake(
             "Each score goes through the logistic function by itself.",
-            {"return exponentials / exponentials.sum(axis=-1, keepdims=True)": "return 1 / (1 + np.exp(-scores))"},
+            {"return exponentials": "return 1 / (1 + np.exp(-scores))\n    exponentials"},
             "Shares compete: when one grows, the others shrink.",
         ),
     ),
@@ -280,8 +288,10 @@ TEMPERATURE = Exercise(
     real=lambda: (real("logits"), 0.7),
     hints=(
         "Divide first, then softmax. You may use your own of the exercise before.",
-        "For temperature 0 you need a row of zeros with a single 1, at the place of the largest: argmax(axis=-1).",
-        "np.arange(n) == argmax(axis=-1, keepdims=True) is True at that place of each row, and False elsewhere.",
+        "For temperature 0 you need a row of zeros with a single 1, at the place of the largest: "
+        "argmax(axis=-1).",
+        "np.arange(n) == argmax(axis=-1, keepdims=True) is True at that place of each row, and False "
+        "elsewhere.",
     ),
     mistakes=(
         Mistake(
@@ -293,7 +303,8 @@ TEMPERATURE = Exercise(
         Mistake(
             "The probabilities are divided by the temperature.",
             {"softmax(logits / temperature)": "softmax(logits) / temperature"},
-            "Then they no longer sum to 1, and their ratios stay as they were; it is the logits that are divided.",
+            "Then they no longer sum to 1, and their ratios stay as they were; it is the logits that "
+            "are divided.",
         ),
         Mistake(
             "The probabilities are raised to 1 / temperature and not brought back to a sum of 1.",
@@ -307,7 +318,7 @@ TEMPERATURE = Exercise(
         ),
         Mistake(
             "Temperature 0 counts as 1.",
-            {"return (np.arange(logits.shape[-1]) == largest).astype(logits.dtype)": "return softmax(logits)"},
+            {"return (np.arange": "return softmax(logits)\n        (np.arange"},
             "It is the limit of ever smaller ones: probability 1 for the largest.",
         ),
         Mistake(
@@ -328,7 +339,9 @@ def with_probabilities(choose: Function, what: str) -> str:
     """The next words by the learner's own probabilities."""
     model, tokenizer = tiny()
     p = choose(model(tokenizer.encode(PROMPT))[-1])
-    words = [f'"{tokenizer.token_text(int(i))}" {p[i]:.1%}' for i in np.argsort(-p, kind="stable")[:5]]
+    words = [
+        f'"{tokenizer.token_text(int(i))}" {p[i]:.1%}' for i in np.argsort(-p, kind="stable")[:5] if p[i] > 0
+    ]
     return f'The whole model, and your probabilities: {what}after "{PROMPT}" comes {", ".join(words)}.'
 
 
@@ -378,7 +391,8 @@ TOP_P = Exercise(
     real=lambda: (real("logits")[1:3], 0.3),
     hints=(
         "Sort the tokens by probability, the likeliest first, and add up: np.argsort, np.cumsum.",
-        "A token stays if those before it have less than p together. That is the running sum without its own.",
+        "A token stays if those before it have less than p together. That is the running sum without "
+        "its own.",
         "Whether each stays is now known in the sorted order. np.put_along_axis(kept, order, ..., axis=-1) "
         "brings it back to the order of the tokens.",
     ),
@@ -386,7 +400,8 @@ TOP_P = Exercise(
         Mistake(
             "The token with which the sum reaches p is ruled out.",
             {"- descending  # what": "# what"},
-            "It stays: without it those kept have less than p, and a token that has p by itself would go too.",
+            "It stays: without it those kept have less than p, and a token that has p by itself would"
+            " go too.",
         ),
         Mistake(
             "The sum begins with the unlikeliest token.",
@@ -399,11 +414,9 @@ TOP_P = Exercise(
         ),
         Mistake(
             "What stays is sorted once more instead of being brought back to the order of the tokens.",
-            {
-                "np.put_along_axis(kept, order, before < p, axis=-1)":
-                    "kept = np.take_along_axis(before < p, order, axis=-1)"
-            },
-            "order[i] says where the token of place i comes from; reading with it sorts, writing with it undoes.",
+            {"np.put_along_axis(kept, order, before < p": "kept = np.take_along_axis(before < p, order"},
+            "order[i] says where the token of place i comes from; reading with it sorts, writing with"
+            " it undoes.",
         ),
         Mistake(
             "A token stays if it has p by itself.",

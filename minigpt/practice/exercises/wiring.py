@@ -1,4 +1,4 @@
-"""How the parts are put together: the block, the model, the loop that writes, and the cache that remembers."""
+"""How the parts are put together: the block, the model, the loop that writes, the cache that remembers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,9 +12,10 @@ from ... import model as model_py
 from ... import parameters
 from ...hooks import as_it_is
 from ...model import Call, linear, merge_heads
-from ..arrays import PROMPT, draw_attention, draw_layer_norm, draw_linear, in_model, real, tiny, words_after
+from ..arrays import draw_attention, draw_layer_norm, draw_linear
 from ..exercise import Cases, Exercise, Function, Mistake
-from .layers import attention, layer_norm, mlp
+from ..whole_model import PROMPT, in_model, real, tiny, words_after
+from .layers import NO_SCALE, attention, layer_norm, mlp
 from .text import softmax
 
 Array = Float[np.ndarray, "..."]
@@ -34,10 +35,10 @@ def block(x: Array, ln_1: Part, attn: Part, ln_2: Part, mlp: Part) -> Array:
     mlp      a function: the MLP's answer
     returns  (..., tokens, n_embd) the stream with both answers added
 
-    All four take and return (..., tokens, n_embd). Attention and MLP each read a normalised copy of the stream;
-    the stream itself is never normalised. The MLP sees what attention has added.
+    All four take and return (..., tokens, n_embd). Attention and MLP each read a normalised copy of the
+    stream; the stream itself is never normalised. The MLP sees what attention has added.
 
-    On paper: with ln_1 adding 1, attn doubling, ln_2 adding 2 and mlp multiplying by 10, a stream of 3 becomes
+    On paper: ln_1 adds 1, attn doubles, ln_2 adds 2 and mlp multiplies by 10. A stream of 3 becomes
     3 + 2 * 4 = 11, and then 11 + 10 * 13 = 141.
 
     >>> block(np.array([[3.0], [0.0]]), lambda x: x + 1, lambda x: 2 * x, lambda x: x + 2, lambda x: 10 * x)
@@ -134,10 +135,15 @@ BLOCK = Exercise(
             gallery="no-residual",
         ),
         Mistake("Attention's answer replaces the stream.", {"x + attn": "attn"}, gallery="no-residual"),
-        Mistake("The MLP's answer replaces the stream.", {"return x + mlp": "return mlp"}, gallery="no-residual"),
+        Mistake(
+            "The MLP's answer replaces the stream.", {"return x + mlp": "return mlp"}, gallery="no-residual"
+        ),
         Mistake(
             "The answers are added to the normalised copy.",
-            {"x = x + attn(ln_1(x))": "n = ln_1(x)\n    x = n + attn(n)", "return x + mlp(ln_2(x))": "n = ln_2(x)\n    return n + mlp(n)"},
+            {
+                "x = x + attn(ln_1(x))": "n = ln_1(x)\n    x = n + attn(n)",
+                "return x + mlp(ln_2(x))": "n = ln_2(x)\n    return n + mlp(n)",
+            },
             "They are added to the stream itself, which runs through all blocks untouched.",
         ),
         Mistake(
@@ -151,7 +157,10 @@ BLOCK = Exercise(
             "Each has a gain and an offset of its own.",
         ),
         Mistake("The two layer norms are swapped.", {"ln_1": "ln_2", "mlp(ln_2": "mlp(ln_1"}),
-        Mistake("The MLP comes before attention.", {"attn(ln_1(x))": "mlp(ln_2(x))", "return x + mlp(ln_2(x))": "return x + attn(ln_1(x))"}),
+        Mistake(
+            "The MLP comes before attention.",
+            {"attn(ln_1(x))": "mlp(ln_2(x))", "return x + mlp(ln_2(x))": "return x + attn(ln_1(x))"},
+        ),
         Mistake("There is no layer norm.", {"ln_1(x)": "x", "ln_2(x)": "x"}),
         Mistake("The MLP reads the stream without a layer norm.", {"ln_2(x)": "x"}),
         Mistake("Attention reads the stream without a layer norm.", {"ln_1(x)": "x"}),
@@ -179,7 +188,8 @@ def gpt2(ids: ArrayLike, wte: Array, wpe: Array, blocks: Sequence[Part], ln_f: P
     On paper: token 1 at position 0 is 1 + 2 = 3, at position 1 it is 1 + 4 = 5. A block doubles, ln_f adds 1:
     7 and 11. The logits of the three tokens are -1, 1 and 10 times that.
 
-    >>> gpt2([1, 1], np.array([[-1.0], [1], [10]]), np.array([[2.0], [4]]), [lambda x: 2 * x], lambda x: x + 1)
+    >>> wte, wpe = np.array([[-1.0], [1], [10]]), np.array([[2.0], [4]])
+    >>> gpt2([1, 1], wte, wpe, [lambda x: 2 * x], lambda x: x + 1)
     array([[ -7.,   7.,  70.],
            [-11.,  11., 110.]])
     """
@@ -238,25 +248,52 @@ GPT2 = Exercise(
     ),
     mistakes=(
         Mistake("The positions are left out.", {" + wpe[: ids.shape[-1]]": ""}, gallery="no-position"),
-        Mistake("Positions are counted from 1.", {"wpe[: ids.shape[-1]]": "wpe[1 : 1 + ids.shape[-1]]"},
-                gallery="positions-from-one"),
-        Mistake("The final layer norm is left out.", {"x = ln_f(x)": "pass"},
-                "The blocks keep adding to the stream; the head was trained on its normalised copy."),
-        Mistake("The final layer norm comes before the blocks.",
-                {"for block in blocks": "x = ln_f(x)\n    for block in blocks", "    x = ln_f(x)\n    return": "    return"}),
-        Mistake("The final layer norm comes after every block.", {"x = block(x)": "x = ln_f(block(x))", "    x = ln_f(x)\n    return": "    return"}),
+        Mistake(
+            "Positions are counted from 1.",
+            {"wpe[: ids.shape[-1]]": "wpe[1 : 1 + ids.shape[-1]]"},
+            gallery="positions-from-one",
+        ),
+        Mistake(
+            "The final layer norm is left out.",
+            {"x = ln_f(x)": "pass"},
+            "The blocks keep adding to the stream; the head was trained on its normalised copy.",
+        ),
+        Mistake(
+            "The final layer norm comes before the blocks.",
+            {
+                "for block in blocks": "x = ln_f(x)\n    for block in blocks",
+                "    x = ln_f(x)\n    return": "    return",
+            },
+        ),
+        Mistake(
+            "The final layer norm comes after every block.",
+            {"x = block(x)": "x = ln_f(block(x))", "    x = ln_f(x)\n    return": "    return"},
+        ),
         Mistake("The blocks run from the last to the first.", {"in blocks": "in blocks[::-1]"}),
-        Mistake("Each block reads the embedding instead of what the one before it returned.",
-                {"for block in blocks": "embedded = x\n    for block in blocks", "block(x)": "block(embedded)"}),
-        Mistake("Each block's answer is added once more.", {"block(x)": "x + block(x)"},
-                "The additions stand inside the block; it returns the whole stream."),
+        Mistake(
+            "Each block reads the embedding instead of what the one before it returned.",
+            {"for block in blocks": "embedded = x\n    for block in blocks", "block(x)": "block(embedded)"},
+        ),
+        Mistake(
+            "Each block's answer is added once more.",
+            {"block(x)": "x + block(x)"},
+            "The additions stand inside the block; it returns the whole stream.",
+        ),
         Mistake("The last block is left out.", {"in blocks": "in blocks[:-1]"}),
-        Mistake("Only the last token's logits are returned.", {"return x @": "return x[..., -1, :] @"},
-                "Every token's are asked for: training needs all of them."),
-        Mistake("Probabilities are returned.", {"return x @ wte.T": "return softmax(x @ wte.T)"},
-                "Logits are the raw scores; softmax comes after them."),
-        Mistake("The head reads a stream from which the positions were taken off again.",
-                {"x = ln_f(x)": "x = ln_f(x - wpe[: ids.shape[-1]])"}),
+        Mistake(
+            "Only the last token's logits are returned.",
+            {"return x @": "return x[..., -1, :] @"},
+            "Every token's are asked for: training needs all of them.",
+        ),
+        Mistake(
+            "Probabilities are returned.",
+            {"return x @ wte.T": "return softmax(x @ wte.T)"},
+            "Logits are the raw scores; softmax comes after them.",
+        ),
+        Mistake(
+            "The head reads a stream from which the positions were taken off again.",
+            {"x = ln_f(x)": "x = ln_f(x - wpe[: ids.shape[-1]])"},
+        ),
     ),
     use=learners_model,
 )
@@ -297,10 +334,10 @@ def greedy_cases(rng: np.random.Generator) -> Cases:
 
     return {
         "the example": (partial(successor, eye=np.eye(10)), [3, 4], 3),
+        "no more": (small(), [2, 7], 0),
+        "one more": (small(), [2, 7, 1, 8], 1),
         "7 more tokens": (small(), [3, 1, 4], 7),
         "9 more after a single one": (small(), [5], 9),
-        "one more": (small(), [2, 7, 1, 8], 1),
-        "none": (small(), [2, 7], 0),
     }
 
 
@@ -320,14 +357,25 @@ GREEDY = Exercise(
         "model(ids)[-1] are the logits of what comes next; argmax() is the id of the largest.",
     ),
     mistakes=(
-        Mistake("The logits are read from the first row.", {"[-1]": "[0]"},
-                "Row t scores what follows token t; what follows the text stands in the last row."),
-        Mistake("The largest logit is looked for in all rows together, so that its place is no id.",
-                {"(ids)[-1].argmax()": "(ids).argmax()"}),
-        Mistake("The model is asked about the last token alone.", {"model(ids)": "model(ids[-1:])"},
-                "Without a cache it knows nothing of what is not given to it: give it all ids."),
-        Mistake("The model is asked about the prompt again and again.", {"model(ids)": "model(prompt)"},
-                "The new token is a part of the text: it goes in with the next question."),
+        Mistake(
+            "The logits are read from the first row.",
+            {"[-1]": "[0]"},
+            "Row t scores what follows token t; what follows the text stands in the last row.",
+        ),
+        Mistake(
+            "The largest logit is looked for in all rows together, so that its place is no id.",
+            {"(ids)[-1].argmax()": "(ids).argmax()"},
+        ),
+        Mistake(
+            "The model is asked about the last token alone.",
+            {"model(ids)": "model(ids[-1:])"},
+            "Without a cache it knows nothing of what is not given to it: give it all ids.",
+        ),
+        Mistake(
+            "The model is asked about the prompt again and again.",
+            {"model(ids)": "model(prompt)"},
+            "The new token is a part of the text: it goes in with the next question.",
+        ),
         Mistake("Only the new ids are returned.", {"return ids": "return ids[len(prompt):]"}),
         Mistake("There is one token too many.", {"range(n)": "range(n + 1)"}),
         Mistake("There is one token too few.", {"range(n)": "range(n - 1)"}),
@@ -358,7 +406,10 @@ def cache_step(q: Array, k: Array, v: Array, keys: Array, values: Array) -> tupl
 
     On paper: head_dim is 1. The old token's score is ln 3, the new one's 0, so the shares are 3/4 and 1/4.
 
-    >>> cache_step(np.array([[1.0]]), np.array([[0.0]]), np.array([[8.0]]), np.log([[3.0]]), np.array([[4.0]]))[0]
+    >>> keys, values = np.log([[3.0]]), np.array([[4.0]])
+    >>> q, k, v = np.array([[1.0]]), np.array([[0.0]]), np.array([[8.0]])
+    >>> mixed, keys, values = cache_step(q, k, v, keys, values)
+    >>> mixed
     array([[5.]])
     """
     all_keys = np.concatenate([keys, k], axis=-2)
@@ -413,21 +464,39 @@ CACHE_STEP = Exercise(
         "No mask is needed: whatever is in the cache came before.",
     ),
     mistakes=(
-        Mistake("The new key and value are put in front.", {"[keys, k]": "[k, keys]", "[values, v]": "[v, values]"},
-                "The cache keeps the order of the text: the newest comes last."),
-        Mistake("The new token does not see itself.",
-                {"q @ all_keys": "q @ keys", "softmax(scores) @ all_values": "softmax(scores) @ values"},
-                "Its own key and value count, and are all there is for the first token."),
-        Mistake("The cache is returned without the new key and value.",
-                {"@ all_values, all_keys, all_values": "@ all_values, keys, values"},
-                "The next token would not know that this one was there."),
-        Mistake("Only the new key and value are returned.", {"@ all_values, all_keys, all_values": "@ all_values, k, v"}),
-        Mistake(NO_SCALE := "The scores are not divided by the root of head_dim.", {" / math.sqrt(q.shape[-1])": ""}, gallery="no-scale"),
-        Mistake("The mask of a text that begins here lets the new token see the first key alone.",
-                {"softmax(scores)": "softmax(np.where(np.arange(scores.shape[-1]) < 1, scores, -np.inf))"},
-                "It stands behind all others and sees them all; a single token needs no mask."),
-        Mistake("The keys are mixed instead of the values.", {"softmax(scores) @ all_values": "softmax(scores) @ all_keys"}),
-        Mistake("Keys and values are returned in the wrong order.", {"@ all_values, all_keys, all_values": "@ all_values, all_values, all_keys"}),
+        Mistake(
+            "The new key and value are put in front.",
+            {"[keys, k]": "[k, keys]", "[values, v]": "[v, values]"},
+            "The cache keeps the order of the text: the newest comes last.",
+        ),
+        Mistake(
+            "The new token does not see itself.",
+            {"q @ all_keys": "q @ keys", "softmax(scores) @ all_values": "softmax(scores) @ values"},
+            "Its own key and value count, and are all there is for the first token.",
+        ),
+        Mistake(
+            "The cache is returned without the new key and value.",
+            {"@ all_values, all_keys, all_values": "@ all_values, keys, values"},
+            "The next token would not know that this one was there.",
+        ),
+        Mistake(
+            "Only the new key and value are returned.",
+            {"@ all_values, all_keys, all_values": "@ all_values, k, v"},
+        ),
+        Mistake(NO_SCALE, {" / math.sqrt(q.shape[-1])": ""}, gallery="no-scale"),
+        Mistake(
+            "The mask of a text that begins here lets the new token see the first key alone.",
+            {"softmax(scores)": "softmax(np.where(np.arange(scores.shape[-1]) < 1, scores, -np.inf))"},
+            "It stands behind all others and sees them all; a single token needs no mask.",
+        ),
+        Mistake(
+            "The keys are mixed instead of the values.",
+            {"softmax(scores) @ all_values": "softmax(scores) @ all_keys"},
+        ),
+        Mistake(
+            "Keys and values are returned in the wrong order.",
+            {"@ all_values, all_keys, all_values": "@ all_values, all_values, all_keys"},
+        ),
         Mistake("The new key joins the values, too.", {"[values, v]": "[values, k]"}),
         Mistake("There is no softmax.", {"softmax(scores)": "scores"}),
     ),
