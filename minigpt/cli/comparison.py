@@ -124,9 +124,9 @@ def side_columns(side: Side, first: Side, tokens: Sequence[bytes], temperature: 
     share = column(temperature, [ABSENT if i is None else percent(side.p[i]) for i in ids])
     place = column("rank", [ABSENT if i is None else f"{rank(side.logits, i):,}" for i in ids])
     if not side.has_same_vocabulary:
-        result = [share, column("change", change(side.p, first.p, 100, 1)), place]
+        result = [share, column("change", change(side.p, first.p, 100.0, 1)), place]
     elif side.is_another_model:
-        result = [logit, column("change", change(side.logits, first.logits, 1, 2)), share, place]
+        result = [logit, column("change", change(side.logits, first.logits, 1.0, 2)), share, place]
     else:
         result = [logit, share, place]
     padded = [f"{cell:>{FIELD}}" for cell in result[0].cells]

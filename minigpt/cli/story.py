@@ -181,7 +181,7 @@ def tell_blocks(out: Console, passed: Trace, reading: Reading) -> None:
 
 def tell_lens(out: Console, passed: Trace, context: Context) -> None:
     """Step 4: the likeliest next token if each block were the last."""
-    step(out, "4", "Logit lens: if each block were the last", where(unembed))
+    step(out, "4", "Logit lens: each block as the last one", where(unembed))
     stream = [passed["h.0.resid_pre"], *passed.select("h.*.resid_post").values()]
     best = [int(unembed(passed.model, x[-1:])[0].argmax()) for x in stream[:-1]]
     best.append(int(context.logits.argmax()))
