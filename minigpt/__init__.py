@@ -40,6 +40,11 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .scoring import perplexity as perplexity
     from .scoring import token_logprobs as token_logprobs
     from .tokenizer import Tokenizer as Tokenizer
+    from .training.pairs import Pair as Pair
+    from .training.pairs import read_pairs as read_pairs
+    from .training.prefer import PreferenceSettings as PreferenceSettings
+    from .training.prefer import prefer as prefer
+    from .training.pushes import pushes as pushes
 
 _HOME = {
     "load": "checkpoints.load",
@@ -67,6 +72,11 @@ _HOME = {
     "perplexity": "scoring",
     "token_logprobs": "scoring",
     "Tokenizer": "tokenizer",
+    "Pair": "training.pairs",
+    "read_pairs": "training.pairs",
+    "PreferenceSettings": "training.prefer",
+    "prefer": "training.prefer",
+    "pushes": "training.pushes",
 }
 __all__ = list(_HOME)
 

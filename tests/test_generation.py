@@ -394,7 +394,7 @@ from minigpt.generation import beam_search, generate, generate_batch, generate_t
 from minigpt.inspection import logit_lens
 from minigpt.errors import MiniGPTError
 from minigpt.sampling import min_p, probabilities, repetition_penalty, temperature, top_k, top_p
-from minigpt.scoring import candidates, continuation_logprob, continuation_logprobs, log_odds, orpo_loss
+from minigpt.scoring import candidates, continuation_logprob, continuation_logprobs, log_odds
 from minigpt.scoring import perplexity, rank
 import datetime
 from minigpt.tokenizer import Tokenizer
@@ -427,7 +427,6 @@ for wrong in (
     lambda: continuation_logprob(model, [1], [[2, 3]]),
     lambda: continuation_logprob(model, [1], None),
     lambda: log_odds(model, [1], 2),
-    lambda: orpo_loss(model, [1, 2], [3], [4], beta="x"),
     lambda: model([1, 2], cache=3),
     lambda: model([1, 2], hook=3),
     lambda: model.new_cache(2.0),

@@ -113,7 +113,7 @@ def side_columns(side: Side, first: Side, tokens: Sequence[bytes], temperature: 
     def column(header: str, cells: Sequence[str]) -> Column:
         return Column(header, cells, right=True, group=side.name)
 
-    def change(own: np.ndarray, others: np.ndarray, factor: float, digits: int) -> list[str]:
+    def change(own: np.ndarray, others: np.ndarray, factor: float | int, digits: int) -> list[str]:
         pairs = zip(ids, firsts, strict=True)
         return [
             "" if i is None or j is None else signed(factor * float(own[i] - others[j]), digits)
