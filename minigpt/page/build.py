@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from .. import __version__, model as model_code
+from .. import __version__
+from .. import model as model_code
 from ..checkpoints.find import Source, find
 from ..checkpoints.load import load
 from ..cli.document import model_document, prompt_ids

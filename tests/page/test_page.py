@@ -20,7 +20,7 @@ from minigpt.inspection import trace
 from minigpt.inspection.lens import logit_lens
 from minigpt.model import GPT2, softmax
 from minigpt.page import build as page
-from minigpt.page.document import asset, order, script, style
+from minigpt.page.document import script, style
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2
 
