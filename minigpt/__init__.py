@@ -31,8 +31,9 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .generation import generate_text as generate_text
     from .inspection import trace as trace
     from .model import GPT2 as GPT2
-    from .model import Config as Config
     from .model import KVCache as KVCache
+    from .model import named_parameters as named_parameters
+    from .parameters import Config as Config
     from .sampling import probabilities as probabilities
     from .scoring import continuation_logprob as continuation_logprob
     from .scoring import perplexity as perplexity
@@ -55,9 +56,10 @@ _HOME = {
     "generate_batch": "generation",
     "generate_text": "generation",
     "trace": "inspection",
-    "Config": "model",
+    "Config": "parameters",
     "GPT2": "model",
     "KVCache": "model",
+    "named_parameters": "model",
     "probabilities": "sampling",
     "continuation_logprob": "scoring",
     "perplexity": "scoring",

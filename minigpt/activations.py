@@ -5,11 +5,12 @@ Each maps an array of any shape to a new array of the same shape and dtype. The 
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+# What a config may name; `gelu_pytorch_tanh` is another name for `gelu_new`.
+ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu")
 Array = Float[np.ndarray, "..."]
 
 # NumPy has no error function. The standard library's, called once per element in float64, is exact and
@@ -30,6 +31,3 @@ def relu(x: Array) -> Array:
 def silu(x: Array) -> Array:
     """x times its logistic sigmoid; the sigmoid through logaddexp, which cannot overflow."""
     return x * np.exp(-np.logaddexp(0.0, -x))
-
-
-OTHER_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "relu": relu, "silu": silu}

@@ -1,6 +1,5 @@
 """What a model may be given: a config that makes sense, and ids that exist."""
 
-from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
+from .activations import ACTIVATIONS
 from .errors import ConfigError, ContextLengthError, InputError
 
 
-def check_config(config: Any, activations: Iterable[str]) -> None:
+def check_config(config: Any) -> None:
     """Raise `ConfigError` if the numbers of a `Config` do not describe a model."""
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "mlp_width"):
         if getattr(config, name) < 1:
@@ -23,10 +23,10 @@ def check_config(config: Any, activations: Iterable[str]) -> None:
         )
     if not (np.isfinite(config.layer_norm_epsilon) and config.layer_norm_epsilon > 0):
         raise ConfigError(f"config: layer_norm_epsilon is {config.layer_norm_epsilon}; it must be above 0.")
-    if config.activation_function not in activations:
+    if config.activation_function not in ACTIVATIONS:
         raise ConfigError(
             f"config: activation_function is {config.activation_function!r}; "
-            f"known are {', '.join(activations)}."
+            f"known are {', '.join(ACTIVATIONS)}."
         )
 
 
@@ -40,7 +40,7 @@ def checked_ids(
     """
     array = _id_array("ids", ids, config)
     if array.size == 0:
-        raise InputError("ids: no tokens; to start from nothing, give the id of <|endoftext|> (50256).")
+        raise InputError("ids: no tokens; to start from nothing, give the tokenizer's end_of_text.")
     past = 0 if cache is None else _checked_length(cache, array.shape[:-1], config, dtype)
     if past + array.shape[-1] > config.n_positions:
         before = f"{past} in the cache and {array.shape[-1]} new" if past else f"{array.shape[-1]}"
@@ -104,6 +104,33 @@ def batch_shape(batch: int | None) -> tuple[int, ...]:
     if not isinstance(batch, Integral) or batch < 0:
         raise InputError(f"batch is {batch}; it must be an integer, 0 or above, or None for one text.")
     return (int(batch),)
+
+
+def checked_dtype(dtype: Any) -> np.dtype[Any]:
+    """The precision in which a model can compute."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found not in (np.float32, np.float64):
+        raise InputError(f"dtype: found {dtype!r}; a model computes in float32 or float64.")
+    return found
+
+
+def checked_length(length: int) -> int:
+    """How many tokens of a cache stay."""
+    if not isinstance(length, Integral) or length < 0:
+        raise InputError(f"length is {length}; it must be an integer, 0 or above.")
+    return int(length)
+
+
+def checked_n_positions(n_positions: int, config: Any) -> int:
+    """A context that is no longer than the model's own."""
+    if not isinstance(n_positions, Integral) or not 1 <= n_positions <= config.n_positions:
+        raise InputError(
+            f"n_positions is {n_positions}; it must be an integer from 1 to {config.n_positions}."
+        )
+    return int(n_positions)
 
 
 def checked_items(name: str, items: Any, kind: type, expected: str) -> list[Any]:

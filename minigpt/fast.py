@@ -1,8 +1,9 @@
 """The forward pass of `model.py` once more, arranged for speed; a test proves the two equal.
 
 The arithmetic is the same, so read `model.py` to understand GPT-2 and this file to understand what makes
-NumPy fast. A call without a hook, on the model's own block, runs here. What differs, and what it is worth
-on a 124M model (docs/benchmarks.md has the measurements):
+NumPy fast. `minigpt.load` returns a `FastGPT2`, which computes here what a call without a hook asks for, as
+long as `model.py` is the file that this one was proven equal to. What differs, and what it is worth on a 124M
+model (docs/benchmarks.md has the measurements):
 
 - All rows are one matrix. NumPy multiplies a stack of matrices one by one, which for a batch would read
   every weight once per row; flattened to (rows, n_embd) it is read once.
@@ -14,14 +15,22 @@ on a 124M model (docs/benchmarks.md has the measurements):
   not fit the cache costs more than the arithmetic.
 """
 
+import hashlib
+import inspect
 import math
 from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
-from .model import ACTIVATIONS, MLP, Cache, Config, Heads, Keys, LayerNorm, Linear, Parameters, gelu_new
+from . import model
+from .checks import checked_ids
+from .errors import notice
+from .hooks import Hook
+from .model import GPT2, Cache, Heads, Keys
+from .parameters import MLP, Config, LayerNorm, Linear, Parameters
 
 Rows = Float[np.ndarray, "rows n_embd"]
 
@@ -29,6 +38,64 @@ GEMV_ROWS = 4  # up to so many rows the matrix-vector kernel is as fast, and rou
 GEMV_FLOATS = 900_000  # numbers of a weight that stay cached from one row to the next
 QUERY_BLOCK = 128  # queries per block of attention
 CACHE_FLOATS = 1 << 17  # numbers per block of elementwise work: half a megabyte, half of a common L2 cache
+
+# The sha256 of the model.py that this file was proven equal to, newlines as on Linux. Whoever changes both
+# files runs the tests that compare them and then writes down the new sum, which a failing test tells.
+PROVEN_EQUAL_TO = "ccf8c6e4027df387cc4d97a60105fad01156df7b59d043e3f86dc125901f3cec"
+# What a reader may replace while the program runs, as in `minigpt.model.attention = mine`.
+STANDS_IN_FOR = {
+    name: vars(model)[name]
+    for name in (
+        "embed", "layer_norm", "linear", "split_heads", "merge_heads", "causal_mask", "softmax",
+        "attention_weights", "attention", "gelu_new", "activation", "mlp", "block", "Call",
+    )
+}  # fmt: skip
+CALL = GPT2.__call__
+
+
+class FastGPT2(GPT2):
+    """A GPT-2 that takes this file's way while that is the same as what `model.py` says."""
+
+    @np.errstate(all="ignore")
+    def __call__(
+        self, ids: ArrayLike, *, cache: Cache = None, hook: Hook | None = None, logits_to_keep: int = 0
+    ) -> Float[np.ndarray, "*batch kept vocab"]:
+        """As `GPT2.__call__`, which computes it where a hook looks on or anything has been changed."""
+        changed = changes(self)
+        if changed:
+            say_once(", ".join(changed))
+        elif hook is None:
+            p = self.parameters
+            checked = checked_ids(ids, self.config, cache, p.wte.dtype, logits_to_keep)
+            return forward(checked, p, self.config, cache, logits_to_keep)
+        return super().__call__(ids, cache=cache, hook=hook, logits_to_keep=logits_to_keep)
+
+
+def changes(gpt2: GPT2) -> list[str]:
+    """What of the plain forward pass is no longer what this file stands in for."""
+    changed = [name for name, function in STANDS_IN_FOR.items() if vars(model).get(name) is not function]
+    if GPT2.__call__ is not CALL:
+        changed.append("GPT2.__call__")
+    if gpt2.block is not None and gpt2.block is not STANDS_IN_FOR["block"]:
+        changed.append("this model's block")
+    return changed if is_proven() else ["model.py", *changed]
+
+
+@lru_cache(maxsize=1)
+def is_proven() -> bool:
+    """Whether the running model.py is the proven one: its text, and its functions as it defines them."""
+    try:
+        text = inspect.getsource(model)
+    except OSError:  # Python was installed without sources, so that nobody can have changed them
+        return True
+    own = all(inspect.unwrap(function).__module__ == model.__name__ for function in STANDS_IN_FOR.values())
+    return own and hashlib.sha256(text.encode()).hexdigest() == PROVEN_EQUAL_TO
+
+
+@lru_cache(maxsize=8)
+def say_once(changed: str) -> None:
+    """One line on standard error for each set of changes."""
+    notice(f"{changed} differs from what fast.py was proven equal to: the plain path of model.py runs.")
 
 
 def forward(
@@ -140,10 +207,11 @@ def future_mask(tokens: int, dtype: np.dtype) -> Float[np.ndarray, "tokens token
 def mlp(x: Rows, p: MLP, config: Config) -> Rows:
     """`model.mlp` on rows."""
     hidden = linear(x, p.c_fc)
-    if ACTIVATIONS[config.activation_function] is gelu_new:
+    function = model.activation(config.activation_function)
+    if function is model.gelu_new:
         gelu_new_in_place(hidden)
     else:
-        hidden = ACTIVATIONS[config.activation_function](hidden)
+        hidden = function(hidden)
     return linear(hidden, p.c_proj)
 
 

@@ -18,7 +18,7 @@ from numbers import Integral
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from .checks import checked_ids, checked_items
@@ -238,15 +238,8 @@ def beam_search(
         scores, beams = totals[going_on], longer[going_on]
         if not len(going_on) or (len(finished) == num_beams and means[going_on[0]] <= finished[-1][0]):
             break  # none goes on, or the best of them is, as it is now, no better than the worst finished one
-        reorder(cache, parents[going_on])
+        cache.reorder(parents[going_on])
     return finished[0][1] if finished else []
-
-
-def reorder(cache: KVCache, rows: Int[np.ndarray, " batch"]) -> None:
-    """Put copies of these rows in place of all rows, which must be equally long."""
-    for array in (cache.keys, cache.values):
-        used = array[..., : cache.lengths.max(), :]
-        used[...] = used[:, rows]
 
 
 # ---------------------------------------------------------------------------------------------------- text

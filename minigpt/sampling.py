@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from . import model
 from .errors import InputError, NumericsError
-from .model import softmax
 
 Logits = Float[np.ndarray, "*batch vocab"]
 Number = float | int  # `temperature=0` is as good as `temperature=0.0`
@@ -91,7 +91,7 @@ def probabilities(logits: ArrayLike, temperature: Number = 1.0) -> Float[np.ndar
         likeliest = scores.argmax(axis=-1, keepdims=True)
         return (np.arange(scores.shape[-1]) == likeliest).astype(np.float64)
     with np.errstate(over="ignore"):  # relative to the largest, whatever overflows is -inf: probability 0
-        return softmax((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+        return model.softmax((scores - scores.max(axis=-1, keepdims=True)) / temperature)
 
 
 # ------------------------------------------------------------------------ processors: logits to logits
@@ -137,7 +137,7 @@ def top_p(logits: Logits, p: Number) -> Logits:
     """
     check_range("top_p", p)
     ascending = np.sort(logits, axis=-1)
-    cumulative = np.cumsum(softmax(ascending), axis=-1, dtype=np.float64)
+    cumulative = np.cumsum(model.softmax(ascending), axis=-1, dtype=np.float64)
     n_removed = (cumulative[..., :-1] <= 1 - p).sum(axis=-1, keepdims=True)
     smallest_kept = np.take_along_axis(ascending, n_removed, axis=-1)
     # Of several that equal the smallest only so many are needed: those that rank higher, by their lower ids.

@@ -40,8 +40,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import minigpt
-from minigpt.checkpoints.load import assemble, load_model, named_parameters
-from minigpt.model import GPT2
+from minigpt.checkpoints.load import load_model
+from minigpt.model import GPT2, named_parameters
 from scripts.fuzz_mutations import LONGEST_NAME, Case, make_case, unique_keys
 
 SECONDS, MEMORY = 5.0, 200 << 20
@@ -293,7 +293,7 @@ def judge_model(model: GPT2, ids: list[int], logits: np.ndarray, case: Case, fol
     except (AssertionError, ValueError, KeyError, TypeError, OSError) as error:
         raise Failure(f"loaded what the plain reader does not ({type(error).__name__}: {error})") from None
     tensors.setdefault("wte.weight", tensors.get("lm_head.weight", np.empty(0)))
-    named = named_parameters(model.parameters)
+    named = named_parameters(model)
     for name, array in named.items():
         if array.flags.writeable or not np.array_equal(array, tensors[name]):
             raise Failure(f"{name} is not what the file holds")
@@ -332,8 +332,7 @@ def judge_overflow(logits: np.ndarray, largest: float) -> str:
 
 def in_float64(model: GPT2) -> GPT2:
     """The same model with its parameters in float64: what is left is the formula, without rounding."""
-    named = named_parameters(model.parameters)
-    return GPT2(model.config, assemble({k: v.astype(np.float64) for k, v in named.items()}, model.config))
+    return model.astype(np.float64)
 
 
 def judge_by_transformers(model: GPT2, ids: list[int], folder: Path) -> str:

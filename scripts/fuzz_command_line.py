@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from minigpt.cli.main import main as minigpt
-from minigpt.model import Config
+from minigpt.parameters import Config
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 
 SECONDS = 5.0

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.model import Config
+from minigpt.parameters import Config
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.model import Config
+from minigpt.parameters import Config
 
 Tensors = dict[str, np.ndarray]
 OFFICIAL_HEADER_BYTES = 14_283

@@ -1,12 +1,13 @@
 """Random models for tests: small by default, with the magnitudes of trained weights."""
 
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigpt.model import GPT2, MLP, Attention, Block, Config, LayerNorm, Linear, Parameters
+from minigpt.fast import FastGPT2
+from minigpt.model import GPT2
+from minigpt.parameters import MLP, Attention, Block, Config, LayerNorm, Linear, Parameters
 from scripts.make_checkpoint import Tensors, random_tensors, write_checkpoint
 
 SMALL = {"vocab_size": 307, "n_positions": 48, "n_embd": 32, "n_layer": 3, "n_head": 4}
@@ -36,7 +37,7 @@ def random_gpt2(seed: int = 0, dtype: Any = np.float32, **config: Any) -> GPT2:
     """A model with random parameters; config values not given are those of `SMALL`."""
     full = Config(**(SMALL | config))
     tensors = {name: array.astype(dtype) for name, array in random_tensors(full, seed).items()}
-    return GPT2(full, parameters_of(tensors, full))
+    return FastGPT2(full, parameters_of(tensors, full))
 
 
 def save_checkpoint(folder: Path, seed: int = 0, prefix: str = "", **config: Any) -> Path:
@@ -45,15 +46,6 @@ def save_checkpoint(folder: Path, seed: int = 0, prefix: str = "", **config: Any
     return write_checkpoint(folder, full, random_tensors(full, seed), prefix)
 
 
-def cast(model: GPT2, dtype: Any) -> GPT2:
-    """The same model with every parameter in another dtype; tied parameters stay tied."""
-    casts: dict[int, np.ndarray] = {}
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, np.ndarray):
-            return casts.setdefault(id(node), node.astype(dtype))
-        if isinstance(node, tuple):
-            return tuple(walk(item) for item in node)
-        return replace(node, **{field.name: walk(getattr(node, field.name)) for field in fields(node)})
-
-    return replace(model, parameters=walk(model.parameters))
+def plain(model: GPT2) -> GPT2:
+    """The same model, computed by model.py alone."""
+    return GPT2(model.config, model.parameters, model.block)

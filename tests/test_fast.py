@@ -1,20 +1,12 @@
 """The fast path equals the plain one: on every config, with and without a cache, for any batch."""
 
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from minigpt import fast
-from minigpt.model import GPT2, block
-from tests.synthetic import random_gpt2
-
-
-def plain(model: GPT2) -> GPT2:
-    """The same model on its plain path: a block that is another object makes the fast one step aside."""
-    return replace(model, block=partial(block))
+from tests.synthetic import plain, random_gpt2
 
 
 def assert_equal(fast_logits: np.ndarray, plain_logits: np.ndarray) -> None:

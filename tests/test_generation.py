@@ -16,7 +16,7 @@ from minigpt.model import GPT2
 from minigpt.sampling import Sampling
 from minigpt.scoring import continuation_logprob
 from minigpt.tokenizer import Tokenizer
-from tests.synthetic import cast, random_gpt2
+from tests.synthetic import random_gpt2
 
 END_OF_TEXT = 50256
 CONTEXT = 48
@@ -198,7 +198,7 @@ def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
 def test_a_generation_sees_the_logits_of_the_whole_sequence(
     model: GPT2, n_prompt: int, dtype: Any, tolerance: float
 ) -> None:
-    recorder, calls = recording(cast(model, dtype))
+    recorder, calls = recording(model.astype(dtype))
     prompt = np.random.default_rng(0).integers(0, 307, n_prompt).tolist()
     generation = generate(recorder, prompt, max_new_tokens=100, seed=0, **LIVELY)
     ids = prompt + list(generation)
@@ -209,7 +209,7 @@ def test_a_generation_sees_the_logits_of_the_whole_sequence(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-6), (np.float64, 1e-13)])
 def test_a_batch_sees_the_logits_of_each_whole_sequence(model: GPT2, dtype: Any, tolerance: float) -> None:
-    recorder, calls = recording(cast(model, dtype))
+    recorder, calls = recording(model.astype(dtype))
     prompts = [[3] * CONTEXT, [1], *PROMPTS]
     rows = generate_batch(recorder, prompts, max_new_tokens=100, seed=0, **LIVELY)
     for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):

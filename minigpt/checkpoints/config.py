@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ..errors import CheckpointError, ConfigError
-from ..model import Config
+from ..parameters import Config
 from .tensors import inside, present, read_json, shown
 
 ALIASES = {

@@ -9,27 +9,20 @@ Names: `transformers.GPT2LMHeadModel`.
 """
 
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import CheckpointError
-from ..model import GPT2, MLP, Attention, Block, Config, LayerNorm, Linear, Parameters
+from ..fast import FastGPT2
+from ..model import GPT2
+from ..parameters import Config, Shape, build, parameter_shapes
 from ..tokenizer import N_VOCAB, Tokenizer
 from .config import read_config
 from .find import Name, Source, find
 from .tensors import STORED_TYPES, StoredTensor, aligned_empty, shown, stored_tensors
 from .tokenizer_files import other_tokenizer
-
-__all__ = [
-    "Source", "assemble", "expected_shapes", "find", "load", "load_model", "n_parameters",
-    "named_parameters", "read_config",
-]  # fmt: skip
-
-Shape = tuple[int, ...]
-
 
 # ------------------------------------------------------------------------------------------------ loading
 
@@ -79,7 +72,7 @@ def _read_model(path: Path, config: Config) -> GPT2:
     arrays = {name: in_memory_order(name, tensor.read()) for name, tensor in stored.items()}
     for array in arrays.values():
         array.setflags(write=False)  # a model may be shared between threads
-    return GPT2(config, assemble(arrays, config))
+    return FastGPT2(config, build(config, lambda name, _shape: arrays[name]))
 
 
 def in_memory_order(name: str, array: np.ndarray) -> np.ndarray:
@@ -121,82 +114,6 @@ FOREIGN_NAMES = {
 }
 
 
-def expected_shapes(config: Config) -> dict[str, Shape]:
-    """The parameters of a GPT-2 with this config, by checkpoint name, without the `transformer.` prefix."""
-    n_embd, width = config.n_embd, config.mlp_width
-
-    def layer_norm(name: str) -> dict[str, Shape]:
-        return {f"{name}.weight": (n_embd,), f"{name}.bias": (n_embd,)}
-
-    def linear(name: str, n_in: int, n_out: int) -> dict[str, Shape]:
-        return {f"{name}.weight": (n_in, n_out), f"{name}.bias": (n_out,)}
-
-    shapes: dict[str, Shape] = {
-        "wte.weight": (config.vocab_size, n_embd),
-        "wpe.weight": (config.n_positions, n_embd),
-    }
-    for h in (f"h.{layer}" for layer in range(config.n_layer)):
-        shapes |= layer_norm(f"{h}.ln_1")
-        shapes |= linear(f"{h}.attn.c_attn", n_embd, 3 * n_embd)
-        shapes |= linear(f"{h}.attn.c_proj", n_embd, n_embd)
-        shapes |= layer_norm(f"{h}.ln_2")
-        shapes |= linear(f"{h}.mlp.c_fc", n_embd, width)
-        shapes |= linear(f"{h}.mlp.c_proj", width, n_embd)
-    shapes |= layer_norm("ln_f")
-    return shapes if config.tie_word_embeddings else shapes | {"lm_head.weight": (config.vocab_size, n_embd)}
-
-
-def assemble(tensors: dict[str, np.ndarray], config: Config) -> Parameters:
-    """Arrange named arrays as the model's parameters; without `lm_head.weight` the head is `wte` itself."""
-
-    def layer_norm(name: str) -> LayerNorm:
-        return LayerNorm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
-
-    def linear(name: str) -> Linear:
-        return Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
-
-    def block(h: str) -> Block:
-        return Block(
-            layer_norm(f"{h}.ln_1"),
-            Attention(linear(f"{h}.attn.c_attn"), linear(f"{h}.attn.c_proj")),
-            layer_norm(f"{h}.ln_2"),
-            MLP(linear(f"{h}.mlp.c_fc"), linear(f"{h}.mlp.c_proj")),
-        )
-
-    wte = tensors["wte.weight"]
-    return Parameters(
-        wte=wte,
-        wpe=tensors["wpe.weight"],
-        h=tuple(block(f"h.{layer}") for layer in range(config.n_layer)),
-        ln_f=layer_norm("ln_f"),
-        lm_head=tensors.get("lm_head.weight", wte),
-    )
-
-
-def named_parameters(parameters: Parameters) -> dict[str, np.ndarray]:
-    """The inverse of `assemble`: every parameter by checkpoint name; a tied head is not listed twice."""
-    named = {"wte.weight": parameters.wte, "wpe.weight": parameters.wpe}
-
-    def add(name: str, part: Any) -> None:
-        for field in fields(part):
-            value = getattr(part, field.name)
-            if isinstance(value, np.ndarray):
-                named[f"{name}.{field.name}"] = value
-            else:
-                add(f"{name}.{field.name}", value)
-
-    for layer, block in enumerate(parameters.h):
-        add(f"h.{layer}", block)
-    add("ln_f", parameters.ln_f)
-    tied = parameters.lm_head is parameters.wte
-    return named if tied else named | {"lm_head.weight": parameters.lm_head}
-
-
-def n_parameters(model: GPT2) -> int:
-    """How many numbers the model has learnt; a head that is the embedding counts once."""
-    return sum(array.size for array in named_parameters(model.parameters).values())
-
-
 # ----------------------------------------------------------------------------- does the file fit the config
 
 
@@ -214,7 +131,7 @@ def checked_tensors(path: Path, config: Config) -> dict[str, StoredTensor]:
         # Of two names for one tensor safetensors' `save_model` keeps the first of the alphabet.
         tensors["wte.weight"] = tensors.pop("lm_head.weight")
     _check_blocks(path, tensors, config)
-    shapes = expected_shapes(config)
+    shapes = parameter_shapes(config)
     if "lm_head.weight" in tensors:
         shapes["lm_head.weight"] = shapes["wte.weight"]
     for name, shape in shapes.items():

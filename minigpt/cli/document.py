@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ..checkpoints.find import Source
-from ..checkpoints.load import n_parameters
 from ..errors import ContextLengthError, NumericsError
 from ..generation import TextGeneration, generate_text
-from ..model import GPT2
+from ..model import GPT2, n_parameters
 from ..scoring import candidates, next_tokens
 from ..tokenizer import Tokenizer
 

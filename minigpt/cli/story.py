@@ -22,11 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checkpoints.find import Source
-from ..checkpoints.load import n_parameters
 from ..generation import generate_text
 from ..inspection import Trace, trace
 from ..inspection.tracing import definition, file_name
-from ..model import GPT2
+from ..model import GPT2, n_parameters
 from ..sampling import Sampling, probabilities
 from ..scoring import NextToken, candidates, next_tokens, rank
 from ..tokenizer import Tokenizer

@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 from ..checks import checked_position
 from ..errors import InputError
 from ..hooks import Hook
-from ..model import GPT2, Block
+from ..model import GPT2
+from ..parameters import Block
 from .intervention import check_index
 from .tracing import Trace, trace
 

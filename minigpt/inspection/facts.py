@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints.load import named_parameters
 from ..generation import generate
 from ..hooks import as_it_is
-from ..model import GPT2, attention, layer_norm, linear
+from ..model import GPT2, Call, attention, causal_mask, layer_norm, linear, named_parameters
 from ..sampling import probabilities
 from ..scoring import logprobs_of
 from ..tokenizer import END_OF_TEXT, Tokenizer
@@ -165,7 +164,7 @@ def check_greedy(data: dict[str, Any], model: GPT2, _tokenizer: Tokenizer) -> fl
 
 def check_weights(data: dict[str, Any], model: GPT2, _tokenizer: Tokenizer) -> float:
     """Single numbers of the parameters."""
-    arrays = named_parameters(model.parameters)
+    arrays = named_parameters(model)
     return worst(
         largest_difference(arrays[at["name"]].ravel()[at["start"] :][: len(at["values"])], at["values"])
         for at in data["at"]
@@ -176,8 +175,8 @@ def check_modules(data: dict[str, Any], model: GPT2, _tokenizer: Tokenizer) -> f
     """The parts of block 0, given bare rows of `wte`: no positions, and attention without its layer norm."""
     p, config, tokens = model.parameters.h[0], model.config, len(data["tokens"])
     x = model.parameters.wte[data["tokens"]]
-    visible = np.tri(tokens, dtype=bool)[None]
-    out = attention(x, p.attn, config, 0, visible, None, as_it_is)
+    positions = np.arange(tokens)
+    out = attention(x, p.attn, 0, Call(config, positions, causal_mask(positions), None, as_it_is))
     normed = layer_norm(x, p.ln_1, config.layer_norm_epsilon, as_it_is, "ln_1")
     pairs = [
         (x[0], data["wte"]),

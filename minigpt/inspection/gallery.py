@@ -17,21 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..hooks import Hook, within
-from ..model import (
-    GPT2,
-    Block,
-    Cache,
-    Config,
-    Linear,
-    Residual,
-    Visible,
-    attention,
-    block,
-    layer_norm,
-    merge_heads,
-    mlp,
-)
+from ..hooks import Hook
+from ..model import GPT2, Call, Residual, attention, block, layer_norm, merge_heads, mlp
+from ..parameters import Block, Linear
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,7 @@ def with_config(model: GPT2, **changes: Any) -> tuple[GPT2, Hook | None]:
 
 def with_block(model: GPT2, wrong: Callable[..., np.ndarray]) -> tuple[GPT2, Hook | None]:
     """The same model built from another block."""
-    return replace(model, block=wrong), None
+    return GPT2(model.config, model.parameters, wrong), None
 
 
 def with_parameters(model: GPT2, **changes: Any) -> tuple[GPT2, Hook | None]:
@@ -133,44 +121,38 @@ def unbiased(model: GPT2) -> tuple[GPT2, Hook | None]:
 # -------------------------------------------------------------------------------------------- wrong blocks
 
 
-def unmasked(
-    x: Residual, p: Block, config: Config, layer: int, visible: Visible, cache: Cache, hook: Hook
-) -> Residual:
+def unmasked(x: Residual, p: Block, layer: int, call: Call) -> Residual:
     """A block in which every token sees every token."""
-    return block(x, p, config, layer, np.ones_like(visible), cache, hook)
+    return block(x, p, layer, replace(call, visible=np.ones_like(call.visible)))
 
 
-def masked_too_late(
-    x: Residual, p: Block, config: Config, layer: int, visible: Visible, cache: Cache, hook: Hook
-) -> Residual:
+def masked_too_late(x: Residual, p: Block, layer: int, call: Call) -> Residual:
     """A block that lets softmax see every token and sets the forbidden weights to zero afterwards."""
 
     def mask_weights(name: str, array: np.ndarray) -> np.ndarray:
-        return hook(name, np.where(visible, array, 0.0) if name == "attn.weights" else array)
+        return call.hook(name, np.where(call.visible, array, 0.0) if name == "attn.weights" else array)
 
-    return block(x, p, config, layer, np.ones_like(visible), cache, mask_weights)
+    return block(x, p, layer, replace(call, visible=np.ones_like(call.visible), hook=mask_weights))
 
 
-def post_norm(
-    x: Residual, p: Block, config: Config, layer: int, visible: Visible, cache: Cache, hook: Hook
-) -> Residual:
+def post_norm(x: Residual, p: Block, layer: int, call: Call) -> Residual:
     """The block of the first transformer (and of GPT-1): each layer norm after its addition."""
-    x, epsilon = hook("resid_pre", x), config.layer_norm_epsilon
-    x = x + attention(x, p.attn, config, layer, visible, cache, within("attn", hook))
+    hook, epsilon = call.hook, call.config.layer_norm_epsilon
+    x = hook("resid_pre", x)
+    x = x + attention(x, p.attn, layer, call.within("attn"))
     x = hook("resid_mid", layer_norm(x, p.ln_1, epsilon, hook, "ln_1"))
-    x = x + mlp(x, p.mlp, config, within("mlp", hook))
+    x = x + mlp(x, p.mlp, call.within("mlp"))
     return hook("resid_post", layer_norm(x, p.ln_2, epsilon, hook, "ln_2"))
 
 
-def no_residual(
-    x: Residual, p: Block, config: Config, layer: int, visible: Visible, cache: Cache, hook: Hook
-) -> Residual:
+def no_residual(x: Residual, p: Block, layer: int, call: Call) -> Residual:
     """A block that passes on only the answers, and forgets what they were added to."""
-    x, epsilon = hook("resid_pre", x), config.layer_norm_epsilon
+    hook, epsilon = call.hook, call.config.layer_norm_epsilon
+    x = hook("resid_pre", x)
     ln_1 = layer_norm(x, p.ln_1, epsilon, hook, "ln_1")
-    x = hook("resid_mid", attention(ln_1, p.attn, config, layer, visible, cache, within("attn", hook)))
+    x = hook("resid_mid", attention(ln_1, p.attn, layer, call.within("attn")))
     ln_2 = layer_norm(x, p.ln_2, epsilon, hook, "ln_2")
-    return hook("resid_post", mlp(ln_2, p.mlp, config, within("mlp", hook)))
+    return hook("resid_post", mlp(ln_2, p.mlp, call.within("mlp")))
 
 
 # -------------------------------------------------------------------------------------------- the gallery

@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike
 from ..checks import checked_position
 from ..errors import HookError, InputError
 from ..hooks import Hook, checked_hook
-from ..model import GPT2, MLP, Attention, Block, Config, LayerNorm, Linear, Parameters
+from ..model import GPT2
+from ..parameters import Config
 
 # Arrays with one slice per head, (*batch, n_head, tokens, …).
 PER_HEAD = ("q", "k", "v", "scores", "masked_scores", "weights", "mixed")
@@ -46,14 +47,9 @@ def chain(*hooks: Hook | None) -> Hook:
     return chained
 
 
-def smallest_model(n_layer: int, **changes: Any) -> GPT2:
+def smallest_model(n_layer: int) -> GPT2:
     """A model of one-number vectors and one token, which passes the same hooks as a real one."""
-    config = Config(vocab_size=1, n_positions=1, n_embd=1, n_head=1, n_inner=1, n_layer=n_layer)
-    one = np.ones(1, np.float32)
-    table, norm = one[None], LayerNorm(one, one)
-    c_attn, other = Linear(np.ones((1, 3), np.float32), np.ones(3, np.float32)), Linear(table, one)
-    block = Block(norm, Attention(c_attn, other), norm, MLP(other, other))
-    return GPT2(config, Parameters(table, table, (block,) * n_layer, norm, table), **changes)
+    return GPT2.random(Config(vocab_size=1, n_positions=1, n_embd=1, n_head=1, n_inner=1, n_layer=n_layer))
 
 
 def hook_names(model: GPT2) -> list[str]:
@@ -64,7 +60,9 @@ def hook_names(model: GPT2) -> list[str]:
         names.append(name)
         return array
 
-    smallest_model(model.config.n_layer, block=model.block)([0], hook=note)
+    # Another block may own other parameters, so that only the model itself can tell.
+    whole = smallest_model(model.config.n_layer) if model.block is None else model
+    whole([0], hook=note)
     return names
 
 

@@ -1,6 +1,6 @@
 """The parity ledger: this machine's numbers against what torch computed, stored with the package.
 
-`scripts/make_reference.py` ran `GPT2LMHeadModel` on one prompt and one model file and wrote down, for every
+`scripts/tiny/reference.py` ran `GPT2LMHeadModel` on one prompt and one model file and wrote down, for every
 intermediate tensor, values in float64 at fixed places, and all of the last token's logits in float32. So
 anyone can check that the code is right on their machine, without torch. They stand in
 `minigpt/data/reference.json`, beside the figures that others published (facts.py).
@@ -25,7 +25,6 @@ from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from .. import __version__
-from ..checkpoints.load import assemble, named_parameters
 from ..errors import CheckpointError
 from ..model import GPT2
 from .tracing import trace
@@ -157,7 +156,7 @@ def check_file(reference: Reference, path: Path) -> None:
     if found != reference.sha256:
         raise CheckpointError(
             f"{file}: sha256 is {found[:12]}…; the reference was made on {reference.sha256[:12]}… and says "
-            "nothing about this file. Restore it, or run: python -m scripts.make_reference"
+            "nothing about this file. Restore it, or run: python -m scripts.tiny.reference"
         )
 
 
@@ -189,9 +188,7 @@ def float32_tolerance(reference: Reference, name: str) -> float:
 
 def traced(model: GPT2, dtype: Any, reference: Reference) -> dict[str, Float[np.ndarray, " n"]]:
     """The samples of one pass in this precision; empty where the shape is not the reference's."""
-    arrays = {name: array.astype(dtype) for name, array in named_parameters(model.parameters).items()}
-    cast = GPT2(model.config, assemble(arrays, model.config), model.block)
-    found = trace(cast, reference.ids, names="*")
+    found = trace(model.astype(dtype), reference.ids, names="*")
     return {
         name: sample(found[name]) if name in found and found[name].shape == shape else np.zeros(0)
         for name, shape in reference.shapes.items()

@@ -24,10 +24,11 @@ from huggingface_hub import constants
 
 from minigpt.checkpoints import download, hub
 from minigpt.checkpoints import find as sources
-from minigpt.checkpoints.load import find, load_model, named_parameters
+from minigpt.checkpoints.find import find
+from minigpt.checkpoints.load import load_model
 from minigpt.cli.commands import download as download_command
 from minigpt.errors import CheckpointError, ConfigError, DownloadError, InputError
-from minigpt.model import GPT2
+from minigpt.model import GPT2, named_parameters
 from tests.hub_stub import COMMIT, Drop, Hang, HubStub, Redirect, Stall, Status, WrongBytes
 from tests.synthetic import random_gpt2, save_checkpoint
 
@@ -78,8 +79,8 @@ def gpt2(stub: HubStub, files: Files, monkeypatch: pytest.MonkeyPatch) -> hub.Of
 
 
 def assert_same_parameters(model: GPT2, expected: GPT2) -> None:
-    named = named_parameters(expected.parameters)
-    for name, array in named_parameters(model.parameters).items():
+    named = named_parameters(expected)
+    for name, array in named_parameters(model).items():
         assert np.array_equal(array, named.pop(name)), name
     assert not named
 

@@ -14,19 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt.checkpoints import find as sources
-from minigpt.checkpoints.load import (
-    assemble,
-    expected_shapes,
-    find,
-    load,
-    load_model,
-    n_parameters,
-    named_parameters,
-    read_config,
-)
+from minigpt.checkpoints.config import read_config
+from minigpt.checkpoints.find import find
+from minigpt.checkpoints.load import load, load_model
 from minigpt.checkpoints.tokenizer_files import other_tokenizer
 from minigpt.errors import CheckpointError, ConfigError, InputError, MiniGPTError
-from minigpt.model import Config, Parameters
+from minigpt.model import n_parameters, named_parameters
+from minigpt.parameters import Config, Parameters, arrays_by_name, build, parameter_shapes
 from minigpt.tokenizer import vocabulary
 from scripts.make_checkpoint import random_tensors, write_checkpoint, write_safetensors
 from tests.synthetic import SMALL, parameters_of, random_gpt2, save_checkpoint
@@ -74,8 +68,8 @@ def write_shards(folder: Path, n_shards: int = 2) -> Path:
 
 
 def assert_parameters(parameters: Parameters, expected: Parameters) -> None:
-    left = named_parameters(expected)
-    for name, array in named_parameters(parameters).items():
+    left = arrays_by_name(expected)
+    for name, array in arrays_by_name(parameters).items():
         assert np.array_equal(array, left.pop(name)), name
     assert not left
 
@@ -96,7 +90,7 @@ def test_parameters_are_aligned_float32_and_read_only(tmp_path: Path) -> None:
     model = load_model(save_checkpoint(tmp_path))
     header_bytes = int.from_bytes((tmp_path / WEIGHTS).read_bytes()[:8], "little")
     assert header_bytes % 4  # the file's data is not aligned
-    for name, array in named_parameters(model.parameters).items():
+    for name, array in arrays_by_name(model.parameters).items():
         assert array.dtype == np.float32, name
         assert array.flags.aligned, name
         assert array.ctypes.data % 64 == 0, name
@@ -107,7 +101,7 @@ def test_parameters_are_aligned_float32_and_read_only(tmp_path: Path) -> None:
 def test_a_tied_head_is_the_embedding_itself(tmp_path: Path) -> None:
     model = load_model(save_checkpoint(tmp_path))
     assert model.parameters.lm_head is model.parameters.wte
-    assert "lm_head.weight" not in named_parameters(model.parameters)
+    assert "lm_head.weight" not in named_parameters(model)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -157,16 +151,16 @@ def test_names_and_parameters_are_each_others_inverse() -> None:
     for tied in (True, False):
         config = Config(**SMALL, tie_word_embeddings=tied)
         tensors = random_tensors(config)
-        parameters = assemble(tensors, config)
+        parameters = build(config, lambda name, _shape, tensors=tensors: tensors[name])
         assert_parameters(parameters, parameters_of(tensors, config))
-        named = named_parameters(parameters)
-        assert {name: array.shape for name, array in named.items()} == expected_shapes(config)
+        named = arrays_by_name(parameters)
+        assert {name: array.shape for name, array in named.items()} == parameter_shapes(config)
         assert all(named[name] is tensors[name] for name in named)
 
 
 def test_the_official_parameter_count() -> None:
     # Published: 124,439,808 parameters (facts about the official gpt2, without its masks).
-    assert sum(int(np.prod(shape)) for shape in expected_shapes(Config()).values()) == 124_439_808
+    assert sum(int(np.prod(shape)) for shape in parameter_shapes(Config()).values()) == 124_439_808
     assert n_parameters(random_gpt2()) == sum(array.size for array in tensors_of().values())
 
 
@@ -366,8 +360,8 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(
         os.truncate(folder / WEIGHTS, size // 2)
         return shapes(*_)
 
-    shapes: Any = expected_shapes
-    monkeypatch.setattr("minigpt.checkpoints.load.expected_shapes", shrink)
+    shapes: Any = parameter_shapes
+    monkeypatch.setattr("minigpt.checkpoints.load.parameter_shapes", shrink)
     with pytest.raises(CheckpointError, match="the file ends within"):
         load_model(folder)
 
@@ -493,8 +487,8 @@ def test_a_damaged_file_is_an_error_or_a_model(
         message = str(error)
         assert (str(folder) in message, "\n" in message) == (True, False)
         return
-    named = named_parameters(model.parameters)
-    assert {name: array.shape for name, array in named.items()} == expected_shapes(model.config)
+    named = named_parameters(model)
+    assert {name: array.shape for name, array in named.items()} == parameter_shapes(model.config)
     assert all(np.isfinite(array).all() for array in named.values())
 
 

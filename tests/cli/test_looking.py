@@ -317,7 +317,7 @@ def test_the_map_and_the_ledger_show_every_line_and_number(
         lines = out.splitlines()
         starts = {line.index("model.py:") for line in lines if "model.py:" in line}
         assert starts == {lines[0].index("line")}
-        terms = {line.index(line.split("  ")[-1]) for line in lines if "model.py:" in line}
+        terms = {line.index(line.split("  ")[-1].strip()) for line in lines if "model.py:" in line}
         assert terms == {lines[0].index("the paper's term")}
 
 

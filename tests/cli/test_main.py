@@ -514,7 +514,8 @@ def test_the_story_names_the_lines_that_did_the_work(run: Run) -> None:
     named = re.findall(
         r"([\w.]+)  (minigpt/\w+\.py):(\d+)", run("I love", "--compare", "I hate", "-n", "1").out
     )
-    assert {name for name, _, _ in named} > {"embed", "block", "attention", "GPT2.__call__", "probabilities"}
+    functions = {"embed", "block", "attention_weights", "GPT2.__call__", "probabilities"}
+    assert {name for name, _, _ in named} > functions
     for name, file, line in named:
         module = __import__(file.removesuffix(".py").replace("/", "."), fromlist=["_"])
         function: Any = module

@@ -22,15 +22,15 @@ from minigpt.inspection.ledger import (
     sample,
 )
 from minigpt.model import GPT2
-from tests.synthetic import cast, random_gpt2
+from tests.synthetic import random_gpt2
 
 IDS = [3, 1, 4, 1, 5]
 MODEL = random_gpt2()
 
 
 def reference_of(model: GPT2) -> Reference:
-    """What `scripts/make_reference.py` would write, with minigpt in float64 in the place of torch."""
-    exact = trace(cast(model, np.float64), IDS, names="*")
+    """What `scripts/tiny/reference.py` would write, with minigpt in float64 in the place of torch."""
+    exact = trace(model.astype(np.float64), IDS, names="*")
     return Reference(
         prompt="3 1 4 1 5",
         ids=IDS,

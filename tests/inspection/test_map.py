@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from minigpt import model as model_module
-from minigpt.checkpoints.load import named_parameters
 from minigpt.inspection.intervention import hook_names, smallest_model
 from minigpt.inspection.map import STAGES, markdown, stages
+from minigpt.model import named_parameters
 from tests.synthetic import random_gpt2
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ def test_every_hook_is_there_once_and_in_order() -> None:
 
 def test_every_parameter_is_there() -> None:
     names = {name.replace("*", "0") for stage in STAGES for name in stage.checkpoint}
-    assert names == named_parameters(MODEL.parameters).keys()
+    assert names == named_parameters(MODEL).keys()
 
 
 def test_every_line_names_its_hook() -> None:

@@ -45,8 +45,8 @@ def test_every_line_is_the_one_that_calls_the_hook() -> None:
 
 @pytest.mark.parametrize(
     ("name", "function"),
-    [("wte", "embed"), ("h.1.attn.weights", "attention"), ("h.0.ln_2", "layer_norm"), ("h.2.mlp.act", "mlp"),
-     ("h.0.resid_mid", "block"), ("logits", "GPT2.__call__")],
+    [("wte", "embed"), ("h.1.attn.weights", "attention_weights"), ("h.0.ln_2", "layer_norm"),
+     ("h.2.mlp.act", "mlp"), ("h.0.resid_mid", "block"), ("logits", "GPT2.__call__")],
 )  # fmt: skip
 def test_the_function_that_made_it(name: str, function: str) -> None:
     assert trace(MODEL, IDS).intermediates[name].function == function

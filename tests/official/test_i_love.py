@@ -21,7 +21,6 @@ from tests.parity.reference import (
     reference_logits,
     reference_tensors,
 )
-from tests.synthetic import cast
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +53,5 @@ def test_every_tensor_in_float32(gpt2: GPT2, ids: np.ndarray) -> None:
 
 
 def test_every_tensor_in_float64(gpt2: GPT2, ids: np.ndarray) -> None:
-    found = differences(cast(gpt2, np.float64), ids, reference_tensors(reference("float64"), ids))
+    found = differences(gpt2.astype(np.float64), ids, reference_tensors(reference("float64"), ids))
     assert not beyond(found, FLOAT64_TOLERANCE)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt.model import Config
+from minigpt.parameters import Config
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 
 REFEREE_ROWS: list[tuple[str, int, float, float, float, float]] = []

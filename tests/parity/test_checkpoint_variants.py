@@ -29,7 +29,6 @@ from tests.parity.reference import (  # noqa: E402
     reference_logits,
     reference_tensors,
 )
-from tests.synthetic import cast  # noqa: E402
 
 SMALL = {
     "vocab_size": 101, "n_positions": 24, "n_embd": 24, "n_layer": 3, "n_head": 4,
@@ -55,7 +54,7 @@ def assert_same_tensors(folder: Path) -> None:
     model = load_model(folder)
     for dtype, tolerance in (("float64", FLOAT64_TOLERANCE), ("float32", FLOAT32_TOLERANCE)):
         expected = reference_tensors(load_reference(folder, dtype), IDS)
-        assert not beyond(differences(cast(model, dtype), IDS, expected), tolerance)
+        assert not beyond(differences(model.astype(dtype), IDS, expected), tolerance)
     assert_same_logits(folder)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from minigpt.checkpoints.load import load_model
 from minigpt.generation import beam_search, generate, generate_batch
-from minigpt.model import GPT2, Config
+from minigpt.model import GPT2
+from minigpt.parameters import Config
 from minigpt.sampling import repetition_penalty
 from minigpt.tokenizer import Tokenizer
 from scripts.make_checkpoint import random_tensors, write_checkpoint

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoints.load import load_model, named_parameters
+from minigpt.checkpoints.load import load_model
 from minigpt.inspection import (
     Fact,
     ablate,
@@ -20,10 +20,10 @@ from minigpt.inspection import (
 )
 from minigpt.inspection.facts import CHECKS
 from minigpt.inspection.map import STAGES
-from minigpt.model import GPT2
+from minigpt.model import GPT2, named_parameters
 from minigpt.tokenizer import Tokenizer
 from tests.parity.reference import load_reference, reference_logits, torch
-from tests.synthetic import cast, save_checkpoint
+from tests.synthetic import save_checkpoint
 
 IDS = [40, 1842, 262, 995, 13, 40]
 OTHER = [40, 5465, 262, 995, 13, 314]
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> GPT2:
-    return cast(load_model(folder), np.float64)
+    return load_model(folder).astype(np.float64)
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +128,7 @@ def test_every_module_of_the_map_exists(model: GPT2, reference: Any) -> None:
     for stage in STAGES:
         reference.get_submodule(stage.transformers.strip("()").replace("*", "0"))
     theirs = {name for name in reference.state_dict() if not name.endswith(".attn.bias")}
-    assert {f"transformer.{name}" for name in named_parameters(model.parameters)} | {
-        "lm_head.weight"
-    } == theirs
+    assert {f"transformer.{name}" for name in named_parameters(model)} | {"lm_head.weight"} == theirs
 
 
 # ------------------------------------------------------- the checks of published facts, on facts of torch's

@@ -22,14 +22,14 @@ from tests.parity.reference import (
     load_reference,
     reference_tensors,
 )
-from tests.synthetic import cast, save_checkpoint
+from tests.synthetic import save_checkpoint
 
 IDS = np.random.default_rng(0).integers(0, 307, 20)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> GPT2:
-    return cast(load_model(save_checkpoint(tmp_path_factory.getbasetemp() / "small")), np.float64)
+    return load_model(save_checkpoint(tmp_path_factory.getbasetemp() / "small")).astype(np.float64)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from tests.parity.reference import (
     reference_logits,
     reference_tensors,
 )
-from tests.synthetic import cast
 
 TEXTS = {
     "I love": "I love",
@@ -42,7 +41,7 @@ def ids(request: pytest.FixtureRequest, tiny: tuple[GPT2, Tokenizer]) -> np.ndar
 )
 def test_every_tensor(dtype: str, tolerance: float, tiny: tuple[GPT2, Tokenizer], ids: np.ndarray) -> None:
     reference = load_reference(find("tiny").path, dtype)
-    found = differences(cast(tiny[0], dtype), ids, reference_tensors(reference, ids))
+    found = differences(tiny[0].astype(dtype), ids, reference_tensors(reference, ids))
     assert not beyond(found, tolerance)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...errors import InputError, notice
 
 if TYPE_CHECKING:
-    import minigpt.checkpoints.load
+    import minigpt.checkpoints.find
     import minigpt.model
     import minigpt.tokenizer
 
@@ -32,9 +32,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_model(
     args: argparse.Namespace,
-) -> tuple["minigpt.checkpoints.load.Source", "minigpt.model.GPT2", "minigpt.tokenizer.Tokenizer"]:
+) -> tuple["minigpt.checkpoints.find.Source", "minigpt.model.GPT2", "minigpt.tokenizer.Tokenizer"]:
     """Find and load what `--model` and `--offline` ask for; a fall-back is announced on standard error."""
-    from ...checkpoints.load import find, load
+    from ...checkpoints.find import find
+    from ...checkpoints.load import load
 
     source = find(args.model, offline=args.offline, notify=notice)
     model, tokenizer = load(source)

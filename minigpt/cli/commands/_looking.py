@@ -12,7 +12,7 @@ from . import add_model_arguments, read_standard_input, text
 if TYPE_CHECKING:
     import numpy.typing
 
-    import minigpt.checkpoints.load
+    import minigpt.checkpoints.find
     import minigpt.hooks
     import minigpt.model
     import minigpt.tokenizer
@@ -71,7 +71,7 @@ def prompt_ids(
 
 
 def about(
-    source: "minigpt.checkpoints.load.Source",
+    source: "minigpt.checkpoints.find.Source",
     model: "minigpt.model.GPT2",
     tokenizer: "minigpt.tokenizer.Tokenizer",
     ids: list[int],

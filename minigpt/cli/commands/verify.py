@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 def check_reference() -> "tuple[minigpt.inspection.ledger.Reference, list[minigpt.inspection.ledger.Row]]":
     """The bundled model against the stored tensors."""
-    from ...checkpoints.load import find, load_model
+    from ...checkpoints.find import find
+    from ...checkpoints.load import load_model
     from ...inspection.ledger import check_file, compare, load_reference
 
     reference, source = load_reference(), find("tiny", offline=True)
@@ -69,8 +70,8 @@ def check_reference() -> "tuple[minigpt.inspection.ledger.Reference, list[minigp
 
 def check_facts(args: argparse.Namespace) -> "tuple[list[minigpt.inspection.facts.FactResult], list[str]]":
     """The published figures of the models that are here, or that `--model` names; and which are not here."""
-    from ...checkpoints.find import official_here
-    from ...checkpoints.load import find, load
+    from ...checkpoints.find import find, official_here
+    from ...checkpoints.load import load
     from ...inspection import check_fact, official_facts
 
     names = sorted({fact.model for fact in official_facts()})

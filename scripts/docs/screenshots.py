@@ -1,4 +1,4 @@
-"""Make the pictures that the README shows: `python scripts/make_screenshots.py`.
+"""Make the pictures that the README shows: `python -m scripts.docs.screenshots`.
 
 Needs the extra `test` (Playwright, matplotlib) and Chromium. The pictures depend on the fonts of the machine.
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import minigpt
-from minigpt.checkpoints.load import find
+from minigpt.checkpoints.find import find
 from minigpt.inspection import plot_logit_lens
 from minigpt.model import GPT2
 from minigpt.page.build import write_page
 from minigpt.tokenizer import Tokenizer
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 760}
 PROMPT, COMPARISON = "I love", "I hate"
 SENTENCE = "The little girl ran down the garden path"

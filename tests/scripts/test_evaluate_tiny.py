@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the evaluation needs torch")
 transformers = pytest.importorskip("transformers", reason="the evaluation needs transformers")
-from scripts.evaluate_tiny import book_log_probabilities, sliding_windows  # noqa: E402
+from scripts.tiny.evaluate import book_log_probabilities, sliding_windows  # noqa: E402
 
 LENGTH = 16
 

@@ -1,10 +1,10 @@
 """Measure a small model on whole books it has never seen, with transformers as the judge.
 
-    python scripts/evaluate_tiny.py --model weights/tiny --books FOLDER
+    python -m scripts.tiny.evaluate --model weights/tiny --books FOLDER
 
 Every token is scored once, by the softmax over all 50,257 tokens in float32, with at least half a
 window of context before it (less only at the start of a book): the window slides by half its length.
-The figures compare with those of scripts/trigram.py, on the same books and the same tokens.
+The figures compare with those of scripts/tiny/trigram.py, on the same books and the same tokens.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.books import HELD_OUT, read_books
+from scripts.tiny.books import HELD_OUT, read_books
 
 try:
     import torch

@@ -1,6 +1,6 @@
 """Write down what `transformers` on torch computes for "I love", for `minigpt verify` to compare with.
 
-    python -m scripts.make_reference
+    python -m scripts.tiny.reference
 
 It has to be run again whenever `weights/tiny` changes; the file knows which weights it was made on.
 Needs torch and transformers (the extra `reference`) and pytest.
@@ -20,7 +20,7 @@ from minigpt.inspection.ledger import Reference, largest_difference, sample
 from minigpt.tokenizer import Tokenizer
 from tests.parity.reference import Tensors, load_reference, reference_tensors
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DATA_FILE = ROOT / "minigpt" / "data" / "reference.json"
 PROMPT = "I love"
 

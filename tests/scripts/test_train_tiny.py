@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the training script needs torch")
 pytest.importorskip("tqdm", reason="the training script shows its progress with tqdm")
-from scripts import train_tiny  # noqa: E402
-from scripts.books import read_books  # noqa: E402
-from scripts.train_tiny import Budget, HeadCrossEntropy, Recipe, Run, Vocabulary, Windows  # noqa: E402
+from scripts.tiny import train as train_tiny  # noqa: E402
+from scripts.tiny.books import read_books  # noqa: E402
+from scripts.tiny.train import Budget, HeadCrossEntropy, Recipe, Run, Vocabulary, Windows  # noqa: E402
 
 RECIPE = Recipe(n_layer=1, n_head=2, n_embd=16, n_positions=16, batch=4, n_frequent=10, n_sampled=5)
 SENTENCES = ("The cat sat on the mat.", '"I love you," said the cat.', "So the dog ran away from it.")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scripts.trigram import Trigram, discounts
+from scripts.tiny.trigram import Trigram, discounts
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The bar for weights/tiny: an interpolated modified Kneser-Ney trigram on the same tokens.
 
-    python scripts/trigram.py --books FOLDER
+    python -m scripts.tiny.trigram --books FOLDER
 
 A trigram guesses the next token from the two before it, by counting. Kneser-Ney is the best way known
 to count (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for Language Modeling"):
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.books import END_OF_TEXT, HELD_OUT, VOCAB_SIZE, read_books
+from scripts.tiny.books import END_OF_TEXT, HELD_OUT, VOCAB_SIZE, read_books
 
 
 def discounts(counts: np.ndarray) -> np.ndarray:

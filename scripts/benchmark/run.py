@@ -1,7 +1,7 @@
 """Measure minigpt beside `transformers` on torch and CTranslate2: the same weights, threads and prompts.
 
     pip install -e '.[scripts]'
-    python scripts/benchmark.py --json benchmark.json
+    python -m scripts.benchmark.run --json benchmark.json
 
 Every engine runs in a process of its own. All engines take turns on every task, round after round, so that a
 noisy minute hurts all of them and all tasks, and medians are compared. What the machine can do at most is
@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from minigpt.model import Config
-from scripts.benchmark_engines import ENGINES
+from minigpt.parameters import Config
+from scripts.benchmark.engines import ENGINES
 from scripts.make_checkpoint import random_tensors, write_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # name -> (request, tokens that the seconds are divided by)
 TASKS: dict[str, tuple[dict[str, Any], int]] = {
@@ -67,7 +67,7 @@ print(json.dumps({tokenizer.decode([i]): p for i, p in zip(top.indices.tolist(),
 @contextmanager
 def worker(engine: str, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A running engine that has loaded its weights."""
-    command = [sys.executable, "-m", "scripts.benchmark_engines", engine, str(folder)]
+    command = [sys.executable, "-m", "scripts.benchmark.engines", engine, str(folder)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     )

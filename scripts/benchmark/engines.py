@@ -1,6 +1,6 @@
-"""The programs that `scripts/benchmark.py` compares: each answers the same requests in a process of its own.
+"""The programs that the benchmark compares: each answers the same requests in a process of its own.
 
-    python -m scripts.benchmark_engines ENGINE FOLDER
+    python -m scripts.benchmark.engines ENGINE FOLDER
 
 reads one JSON request a line, such as {"task": "decode", "context": 10, "tokens": 64}, and answers with the
 seconds it took. A process that runs nothing else is what a user has; one engine's threads, caches and

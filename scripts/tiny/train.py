@@ -1,6 +1,6 @@
 """Train the small GPT-2 that ships as weights/tiny, on a CPU, from a folder of plain-text books.
 
-    python scripts/train_tiny.py --books FOLDER --run FOLDER --out weights/tiny --minutes 100
+    python -m scripts.tiny.train --books FOLDER --run FOLDER --out weights/tiny --minutes 100
 
 Read it from top to bottom: books -> windows of ids -> model -> loss -> optimizers -> loop -> export.
 Four things make it quick enough for two CPU cores; each is explained where it happens:
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.books import END_OF_TEXT, HELD_OUT, VOCAB_SIZE, Book, read_books
+from scripts.tiny.books import END_OF_TEXT, HELD_OUT, VOCAB_SIZE, Book, read_books
 
 # Threads that wait for each other should sleep, not spin: on a machine that does other work as well,
 # spinning made this script three times slower. The setting is read when torch is imported.
