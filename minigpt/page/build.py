@@ -31,6 +31,7 @@ from ..cli.document import model_document, prompt_ids
 from ..cli.terminal import harmless, visible
 from ..errors import InputError, MiniGPTError
 from ..files import write_whole
+from ..inspection.attribution import attribute
 from ..inspection.lens import unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2
@@ -152,7 +153,7 @@ def page_data(
     top: int,
     language: str,
 ) -> dict[str, Any]:
-    """The whole of a written page: the first model's contexts, then the prompt as each other model sees it."""
+    """A written page: the first model's contexts, then the prompt as each other model sees it."""
     told = tell_all(speakers, texts)
     pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
     vocabularies = unique_texts(speakers)
@@ -187,7 +188,7 @@ def frame(
         "functions": functions(),
         "lines": numbers.lines(speakers[0].model),
         "words": json.loads((Path(__file__).parent / "words.json").read_text(encoding="utf-8")),
-        "glossary": json.loads(GLOSSARY.read_text(encoding="utf-8"))["terms"],
+        "glossary": json.loads(GLOSSARY.read_text(encoding="utf-8")),
     }
 
 
@@ -349,7 +350,7 @@ def functions() -> dict[str, list[dict[str, str]]]:
         "softmax": [model_code.softmax, probabilities],
         "next": [Sampling.choose],
         "lens": [unembed, model_code.layer_norm],
-        "parts": [numbers.attribute],
+        "parts": [attribute],
     }
     return {view: [located(function) for function in used] for view, used in code.items()}
 

@@ -142,6 +142,7 @@ def opened(model: GPT2, p: Pass, layer: int, position: int, first: int, half: bo
     mixed = p.arrays[f"h.{layer}.attn.mixed"][:, row]
     return {
         "half": half,
+        "layer": layer,
         "position": position,
         "first": first,
         **heads,
@@ -167,6 +168,7 @@ def hidden_units(model: GPT2, p: Pass, layer: int, row: int, half: bool) -> dict
         "columns": numbers(mlp.c_fc.weight[:, chosen].T, half),
         "bias": numbers(mlp.c_fc.bias[chosen]),
         "writes": [largest(logits, WRITES).tolist() for logits in spoken],
+        **({} if half else {"all": numbers(act)}),
     }
 
 

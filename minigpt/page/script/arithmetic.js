@@ -34,12 +34,16 @@ export const length = (vector) => Math.sqrt(dot(vector, vector));
    numbers are turned over. With the id behind them they make one number below 2⁵², which a double holds
    exactly: so the browser's own sort of numbers does it, ten times as fast as one that asks a function. */
 export function ranking(logits) {
-  const bits = new Uint32Array(Float32Array.from(logits, (value) => value + 0).buffer); // −0 becomes 0
-  const keys = Float64Array.from(bits, (word, id) => {
-    const ascending = word >>> 31 ? ~word >>> 0 : (word ^ 0x80000000) >>> 0;
-    return (0xffffffff - ascending) * 2 ** 20 + id;
-  }).sort();
-  return Uint32Array.from(keys, (key) => key % 2 ** 20);
+  const [values, keys, order] = [logits.slice(), new Float64Array(logits.length), new Uint32Array(logits.length)];
+  for (let id = 0; id < values.length; id++) values[id] += 0; // −0 becomes 0
+  const bits = new Uint32Array(values.buffer);
+  for (let id = 0; id < bits.length; id++) {
+    const ascending = bits[id] >>> 31 ? ~bits[id] >>> 0 : (bits[id] ^ 0x80000000) >>> 0;
+    keys[id] = (0xffffffff - ascending) * 2 ** 20 + id;
+  }
+  keys.sort();
+  for (let place = 0; place < keys.length; place++) order[place] = keys[place] % 2 ** 20;
+  return order;
 }
 
 /* Softmax of logits / temperature, in double precision, written into `p`. `order` begins with the largest. */

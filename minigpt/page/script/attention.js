@@ -193,8 +193,8 @@ function showSelection() {
   );
 }
 
-view(["context", "position", "head", "details"], showRow);
-view(["context", "position", "head", "details"], showMix);
-view(["context"], showMap);
-view(["head"], showWeights);
-view(["position"], showSelection);
+view(["context", "position", "head", "details"], showRow, "one-block");
+view(["context", "position", "head", "details"], showMix, "one-block");
+view(["context"], showMap, "one-block");
+view(["head"], showWeights, "one-block");
+view(["position"], showSelection, "one-block");

@@ -4,8 +4,8 @@ import { block, isLive, openedAt } from "./details.js";
 import { tokenOf } from "./pins.js";
 import { chooseHead, choosePosition, current, position, state, view } from "./store.js";
 import { meanAndScale } from "./origins.js";
-import { $, canvasOf, colourOf, fixed, later, make, number, paintSlider, range, rove, say } from "./tools.js";
-import { largestOf, place, shadesOf, strip } from "./vectors.js";
+import { $, canvasOf, fixed, later, make, number, paintSlider, range, rove, say } from "./tools.js";
+import { ground, largestOf, place, shadesOf, strip } from "./vectors.js";
 import { nodes, t } from "./words.js";
 
 /* ------------------------------------------------------------------------- which layer, head and token */
@@ -99,18 +99,18 @@ function matrix(context, opened, name, first, at) {
   const list = make("ul", { class: "rows", "aria-label": t(`block.${name}`) }, ...rows);
   rove(list);
   const node = make("div", { class: "matrix" }, make("p", { class: "matrix-name" }, make("code", {}, name), " ", NAMES[name]), list);
-  node.paint = () => {
+  node.paint = (width) => {
+    const room = width - rows[0].firstChild.offsetWidth - 8;
     const vectors = rows.map((_, i) => headVector(context, opened, name, state.head, first + i));
     const largest = largestOf(...vectors);
-    rows.forEach((row, i) => paintRow(row.lastChild, vectors[i], largest));
+    rows.forEach((row, i) => paintRow(row.lastChild, vectors[i], largest, room));
   };
   return node;
 }
 
-function paintRow(canvas, vector, largest) {
-  const width = canvas.parentNode.clientWidth - canvas.previousSibling.offsetWidth - 8;
+function paintRow(canvas, vector, largest, width) {
   const pen = canvasOf(canvas, Math.max(width, 10), 18);
-  pen.fillStyle = colourOf("--well");
+  pen.fillStyle = ground();
   pen.fillRect(0, 0, width, 18);
   vector.forEach((value, i) => {
     const [red, green, blue] = shadesOf()[value > 0 ? 0 : 1];
@@ -120,5 +120,5 @@ function paintRow(canvas, vector, largest) {
 }
 
 view(["context", "position", "head"], showChoice);
-view(["context", "position", "head", "details"], showVectors);
-view(["context", "position", "head", "details"], showHeads);
+view(["context", "position", "head", "details"], showVectors, "one-block");
+view(["context", "position", "head", "details"], showHeads, "one-block");

@@ -19,10 +19,10 @@ function readModel(raw) {
   };
 }
 
-/* Another model of the live page. */
-export function addModel(raw) {
-  models.push(readModel(raw));
-  return models.length - 1;
+/* Another model of the live page; `texts` is its vocabulary, or null for the first one's. */
+export function addModel(raw, texts) {
+  const vocabulary = texts ? data.vocabularies.push(texts) - 1 : 0;
+  models.push(readModel({ ...raw, vocabulary }));
 }
 
 for (const [n, { ids, values }] of (data.rowsOfHead ?? []).entries()) addRows(models[n], ids, values);
@@ -32,7 +32,7 @@ export function addRows(model, ids, values) {
 }
 
 export function readContext(raw) {
-  const model = models[raw.model];
+  const model = typeof raw.model === "string" ? models.find(({ name }) => name === raw.model) : models[raw.model];
   const logits = floats(raw.logits);
   const order = ranking(logits);
   const rank = new Uint32Array(logits.length);
@@ -58,7 +58,7 @@ export function readContext(raw) {
     parts: new Map(Object.entries(raw.parts ?? {}).map(([id, values]) => [Number(id), floats(values)])),
     plain: (id) => model.texts[id],
   };
-  (raw.blocks ?? []).forEach((block, layer) => addBlock(context, layer, block));
+  (raw.blocks ?? []).forEach((block) => addBlock(context, block));
   if (raw.lens) addLens(context, raw.lens);
   return context;
 }
@@ -74,7 +74,7 @@ export function addLens(context, raw) {
 
 const VECTORS = ["resid_pre", "ln_1", "attn.out", "resid_mid", "ln_2", "mlp.out", "resid_post"];
 
-export function addBlock(context, layer, raw) {
+export function addBlock(context, raw) {
   const read = raw.half ? halves : floats;
   const { n_embd: width } = context.model;
   const all = read(raw.vectors);
@@ -82,7 +82,7 @@ export function addBlock(context, layer, raw) {
   for (const name of ["pre", "act", "bias"]) units[name] = floats(raw.units[name]);
   units.columns = read(raw.units.columns);
   if (units.all) units.all = floats(units.all); // every unit's activation: the live model gives it
-  context.blocks.set(`${layer}/${raw.position}`, {
+  context.blocks.set(`${raw.layer}/${raw.position}`, {
     half: raw.half,
     first: raw.first, // the first token whose q, k and v are here
     heads: { q: read(raw.q), k: read(raw.k), v: read(raw.v) },

@@ -19,4 +19,4 @@ function showStrips() {
   );
 }
 
-view(["context", "position"], showStrips);
+view(["context", "position"], showStrips, "embeddings");

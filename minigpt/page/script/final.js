@@ -21,4 +21,4 @@ function showFinal() {
   $("final-words").textContent = t("block.norm-words", { mean: fixed(mean, 3), scale: fixed(scale, 3) });
 }
 
-view(["context"], showFinal);
+view(["context"], showFinal, "final");

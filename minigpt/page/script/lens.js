@@ -94,5 +94,5 @@ function showChart() {
   $("lens-missing").replaceChildren(...(missing.length ? [t("lens.missing"), ...names, t("lens.missing-why")] : []));
 }
 
-view(["context", "details"], showLens);
-view(["context", "details", "pins"], showChart);
+view(["context", "details"], showLens, "lens");
+view(["context", "details", "pins"], showChart, "lens");

@@ -145,5 +145,5 @@ function figureOf(context, id) {
   return figure(fixed(context.logits[id]), { kind: "logit", token: id, context }, name);
 }
 
-view(["context", "pins"], showHistogram);
-view(["context", "pins"], showMoves);
+view(["context", "pins"], showHistogram, "logits");
+view(["context", "pins"], showMoves, "logits");

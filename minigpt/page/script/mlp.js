@@ -52,4 +52,4 @@ function showCurve({ pre, act, ids }) {
 }
 const gelu = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
-view(["context", "position", "head", "details"], showUnits);
+view(["context", "position", "head", "details"], showUnits, "one-block");

@@ -44,17 +44,17 @@ function showDraw() {
   if (chosen) $("dice").style.setProperty("--at", chosen.dice);
   const greedy = settings.temperature === 0;
   $("draw").textContent = t(greedy ? "next.take" : "next.draw");
-  if (!chosen) {
+  if (!chosen && !(draw && isLive())) {
     $("draw-words").textContent = t(greedy ? "next.greedy" : "next.ready", { n: number.format(kept) });
     return;
   }
   const values = {
-    dice: make("strong", {}, chosen.dice.toFixed(4)),
-    start: chosen.start.toFixed(4),
-    end: chosen.end.toFixed(4),
-    token: tokenOf(context, chosen.id),
-    rank: number.format(chosen.place + 1),
-    p: percent(share(chosen.id)),
+    dice: make("strong", {}, draw.dice.toFixed(4)),
+    start: draw.start.toFixed(4),
+    end: draw.end.toFixed(4),
+    token: tokenOf(draw.context, draw.id),
+    rank: number.format(draw.place + 1),
+    p: percent(draw.end - draw.start),
   };
   $("draw-words").replaceChildren(...nodes("next.drawn", values));
 }

@@ -130,7 +130,7 @@ const origins = {
     if (!opened) return null;
     const found = linear(name, origin, context, opened);
     const title = "qkv".includes(name) ? `h.${layer}.attn.${name}[${head}][${index}]` : `h.${layer}.${name}[${index}]`;
-    const told = { title, term: TERMS[name] ?? "linear layer", line: `h.${"qkv".includes(name) ? `attn.${name}` : name}`, value: found.value };
+    const told = { title, term: TERMS[name] , line: `h.${"qkv".includes(name) ? `attn.${name}` : name}`, value: found.value };
     const weights = origin.position === origin.opened && found.input ? weightsFor(name, found, context, opened) : null;
     if (!weights) return { ...told, note: t("origin.not-here", { name: `${found.layerName}.weight[:, ${found.at}]` }) };
       const total = dot(found.input, weights.weights);
@@ -146,7 +146,7 @@ const origins = {
   score({ layer, head, query, key, opened: at }, context) {
     const opened = block(context, layer, at);
     const value = scoresOf(context, layer, head, query - context.first)[key - context.first];
-    const told = { title: t("origin.score", { layer, head }), between: [keyed(context, query), keyed(context, key)], term: "score", line: "h.attn.scores", value };
+    const told = { title: t("origin.score", { layer, head }), between: [keyed(context, query), keyed(context, key)], term: "attention score", line: "h.attn.scores", value };
     const [q, k] = opened ? [headVector(context, opened, "q", head, query), headVector(context, opened, "k", head, key)] : [];
     if (!q || !k) return { ...told, note: t("origin.not-held") };
     const [total, scale] = [dot(q, k), context.model.scales[layer]];
@@ -178,7 +178,7 @@ const origins = {
     return {
       title: t("origin.weight", { layer, head }),
       between: [keyed(context, query), keyed(context, key)],
-      term: "attention weight",
+      term: "attention weights",
       line: "h.attn.weights",
       value: row[1 + place],
       computed: powers[place] / total,
@@ -254,7 +254,7 @@ const origins = {
     const inner = Math.sqrt(2 / Math.PI) * (pre + 0.044715 * pre ** 3);
     return {
       title: `h.${layer}.mlp.act[${unit}]`,
-      term: "activation",
+      term: "GELU",
       line: "h.mlp.act",
       value,
       computed: known ? 0.5 * pre * (1 + Math.tanh(inner)) : value,

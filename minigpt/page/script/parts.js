@@ -125,4 +125,4 @@ export function connectParts() {
   rove($("parts-tokens"));
 }
 
-view(["context", "details", "pins", "parts"], showParts);
+view(["context", "details", "pins", "parts"], showParts, "parts");

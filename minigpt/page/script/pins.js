@@ -95,4 +95,4 @@ export function connectPins() {
 }
 
 view(["pins"], showPins);
-view([], showFound);
+view([], showFound, "logits");

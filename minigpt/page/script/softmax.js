@@ -85,11 +85,15 @@ function rowFor(view, id) {
   return view.rows.get(id);
 }
 
+/* How much a whole bar stands for: the same for all contexts, so that bars compare. */
+function fullBar() {
+  const largest = Math.max(...contexts.map(({ probabilities, order }) => probabilities[order[0]]));
+  return [0.1, 0.25, 0.5].find((limit) => largest <= limit) ?? 1;
+}
+
 function showDistributions() {
   const cut = isCut();
-  const largest = Math.max(...contexts.map(({ probabilities, order }) => probabilities[order[0]]));
-  const full = [0.1, 0.25, 0.5].find((limit) => largest <= limit) ?? 1; // the same scale for all, so bars compare
-  showOpenings(full);
+  const full = fullBar();
   views.forEach((each, i) => showDistribution(each, shapes[i], cut, full));
   showCurve();
 }
@@ -176,9 +180,10 @@ export function forgetViews() {
   made = [];
 }
 
+view(["settings"], () => showOpenings(fullBar()));
 view(["context"], () => {
   makeViews();
   views.forEach(({ node, context }) => node.classList.toggle("current", context === current()));
 });
-view(["settings", "pins"], showDistributions);
-view(["context"], showCurve);
+view(["settings", "pins"], showDistributions, "softmax");
+view(["context"], showCurve, "softmax");

@@ -21,12 +21,48 @@ export const position = () => state.positions[state.context];
    "details" (of a block, from the live model). "everything" touches all: other numbers, another language,
    another screen. */
 const views = [];
-export function view(topics, show) {
-  views.push({ topics, show });
+export function view(topics, show, section = null) {
+  views.push({ topics, show, section });
 }
 export function touch(...topics) {
-  for (const { topics: own, show } of views)
-    if (topics.includes("everything") || own.some((topic) => topics.includes(topic))) show();
+  for (const each of views) {
+    if (!topics.includes("everything") && !each.topics.some((topic) => topics.includes(topic))) continue;
+    if (near && each.section && !near.has(each.section)) postpone(each);
+    else each.show();
+  }
+}
+
+/* While somebody types, what is far from the screen waits until the browser has nothing else to do. */
+let near = null; // the sections on the screen or close to it; none: nothing ever waits
+const waiting = new Set();
+export function watchSections(ids) {
+  near = new Set();
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) near.add(target.id);
+        else near.delete(target.id);
+      }
+      for (const each of waiting) if (near.has(each.section)) (waiting.delete(each), each.show());
+    },
+    { rootMargin: "300px 0px" },
+  );
+  for (const id of ids) observer.observe(document.getElementById(id));
+}
+
+function postpone(each) {
+  if (!waiting.size) requestIdleCallback(catchUp, { timeout: 1000 });
+  waiting.delete(each); // what comes last is drawn last
+  waiting.add(each);
+}
+
+function catchUp(deadline) {
+  for (const each of waiting) {
+    waiting.delete(each);
+    each.show();
+    if (deadline.timeRemaining() < 5) break;
+  }
+  if (waiting.size) requestIdleCallback(catchUp, { timeout: 1000 });
 }
 
 export function choosePosition(chosen) {

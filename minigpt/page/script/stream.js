@@ -92,6 +92,6 @@ export function connectStream() {
   });
 }
 
-view(["context", "position", "head"], showGrowth);
-view(["context"], drawHeads);
-view(["head"], frameHead);
+view(["context", "position", "head"], showGrowth, "blocks");
+view(["context"], drawHeads, "blocks");
+view(["head"], frameHead, "blocks");

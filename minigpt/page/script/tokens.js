@@ -88,5 +88,5 @@ function showChosen() {
   if (radio) radio.checked = true;
 }
 
-view(["context"], showTokens);
+view(["context"], showTokens, "tokens");
 view(["position"], showChosen);

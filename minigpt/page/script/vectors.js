@@ -3,13 +3,14 @@ import { length } from "./arithmetic.js";
 import { $, canvasOf, clamp, colourOf, fixed, make, oneStop, tidy } from "./tools.js";
 import { t } from "./words.js";
 
-let colours = ["", ""]; // of what is above and below zero
+let colours = []; // of what is above and below zero, of the line between, and of the ground
 let shades = [[], []];
 export function readColours() {
-  colours = [colourOf("--accent"), colourOf("--counter")];
+  colours = [colourOf("--accent"), colourOf("--counter"), colourOf("--line"), colourOf("--well")];
   shades = ["--accent-rgb", "--counter-rgb"].map((name) => colourOf(name).split(" ").map(Number));
 }
 export const shadesOf = () => shades;
+export const ground = () => colours[3];
 
 export const largestOf = (...vectors) => Math.max(1e-30, ...vectors.map((vector) => vector.reduce((most, x) => Math.max(most, Math.abs(x)), 0)));
 
@@ -66,7 +67,7 @@ export function strip({ name, words = "", vector, largest, origin = null, height
     });
   }
   const node = make("div", { class: "strip" }, label, canvas, ...row);
-  node.paint = () => paint(canvas, vector, largest ?? largestOf(vector), node.clientWidth, height);
+  node.paint = (width = node.clientWidth) => paint(canvas, vector, largest ?? largestOf(vector), width, height);
   return node;
 }
 
@@ -74,7 +75,8 @@ export function strip({ name, words = "", vector, largest, origin = null, height
 export function place(host, ...strips) {
   const node = typeof host === "string" ? $(host) : host;
   node.replaceChildren(...strips);
-  for (const each of strips) each.paint?.();
+  const width = strips[0]?.clientWidth; // read once: all are as wide, and reading makes the browser lay out the page
+  for (const each of strips) each.paint?.(width);
 }
 
 /* Heights grow with the square root, so that one very large number does not flatten all others. */
@@ -82,7 +84,7 @@ function paint(canvas, vector, largest, width, height) {
   const pen = canvasOf(canvas, width, height);
   const step = width / vector.length;
   const middle = height / 2;
-  pen.fillStyle = colourOf("--line");
+  pen.fillStyle = colours[2];
   pen.fillRect(0, middle - 0.5, width, 1);
   vector.forEach((value, i) => {
     const reach = Math.sqrt(Math.min(1, Math.abs(value) / largest)) * (middle - 1);
