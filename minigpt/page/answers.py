@@ -24,9 +24,7 @@ from .build import (
     WATCHED,
     Speaker,
     about,
-    in_other_words,
     token_texts,
-    unique,
 )
 from .numbers import Pass
 
@@ -56,7 +54,11 @@ class Answers:
         self.waiting = threading.BoundedSemaphore(MOST_WAITING)
 
     def answer(self, question: Question) -> dict[str, Any]:
-        """Answer one question. Raises `InputError` for one that makes no sense, or `StaleError`, `BusyError`."""
+        """Answer one question.
+
+        Raises `InputError` for one that makes no sense, `StaleError` for one that a newer has overtaken, and
+        `BusyError` if there is too much to do.
+        """
         kinds: dict[str, Callable[[Question], dict[str, Any]]] = {
             "contexts": self.contexts,
             "block": self.block,
@@ -66,13 +68,13 @@ class Answers:
             "row": self.row,
             "model": self.about_model,
         }
-        kind = kinds.get(question.get("ask", "")) if isinstance(question.get("ask"), str) else None
-        if kind is None:
-            raise InputError(f"ask: found {str(question.get('ask'))[:40]!r}; expected one of {', '.join(kinds)}.")
+        asked = text(question, "ask", 40)
+        if asked not in kinds:
+            raise InputError(f"ask: found {asked!r}; expected one of {', '.join(kinds)}.")
         self.note(question)
         with self.turn():
             self.check(question)
-            return kind(question)
+            return kinds[asked](question)
 
     def note(self, question: Question) -> None:
         """Remember the newest question of a page."""
@@ -210,7 +212,7 @@ class Answers:
             def watch(_name: str, array: np.ndarray) -> np.ndarray:
                 self.check(question)
                 if time.monotonic() > end:
-                    raise BusyError(f"this takes more than {LONGEST_SECONDS:.0f} s; a shorter text is faster.")
+                    raise BusyError(f"it takes more than {LONGEST_SECONDS:.0f} s; a shorter text is faster.")
                 return array
 
             self.passes[key] = numbers.run(speaker.model, ids, MOST_TOKENS, watch)
@@ -250,5 +252,6 @@ def whole(question: Question, name: str, largest_allowed: int) -> int:
     """A number of the question. Raises `InputError` unless it is whole, and 0 to `largest_allowed`."""
     value = question.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest_allowed:
-        raise InputError(f"{name} is {str(value)[:40]}; it must be a whole number from 0 to {largest_allowed}.")
+        found = str(value)[:40]
+        raise InputError(f"{name} is {found}; it must be a whole number from 0 to {largest_allowed}.")
     return value

@@ -52,7 +52,7 @@ def open_server(
         return Server((LOOPBACK, port), answers, path, page)
     except OSError as error:
         raise MiniGPTError(
-            f"port {port}: cannot be opened ({error.strerror}); give another --port, or none for any that is free."
+            f"port {port}: cannot be opened ({error.strerror}); give another --port, or leave it out."
         ) from None
 
 
@@ -211,4 +211,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing: the address in the log would be a key to the page."""
-

@@ -1,11 +1,8 @@
 """The page in a real browser: headless Chromium, driven through Playwright."""
 
-import base64
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,12 @@ from minigpt.model import GPT2, softmax
 from minigpt.page.build import COLOURS, write_page
 from minigpt.sampling import Sampling, probabilities
 from minigpt.tokenizer import Tokenizer
+from tests.page.browser import DESKTOP, EVIL, PHONE, Seen
 from tests.synthetic import random_gpt2
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Where a browser is promised, its absence is a failure: Playwright's own is taken, or missed.
-PROMISED = bool(os.environ.get("MINIGPT_NEEDS_CHROMIUM"))
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not PROMISED, reason="needs Chromium, such as Debian's package chromium"
-)
-
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 SOURCE = Source("random", Path("nowhere"), "numbers drawn by chance")
-EVIL = "</script><img src=x onerror=document.title='pwned'><!--<script>\x1b[31m\u202e"
 LONG = "All work and no play makes Jack a dull boy, said the very old and very tired innkeeper. " * 8
 WORDS = [" you", " this", " it", " him", " her", " them", " us", " me"]
 RANGES = ("layer", "head", "temperature", "top-k", "top-p", "min-p")
@@ -75,69 +60,13 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> dict[str, Pa
     }
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Seen:
-    """An open page, and what the browser had to say about it."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def settings(self) -> dict[str, float]:
-        return self.page.evaluate("minigpt.settings")
-
-    def numbers(self, expression: str) -> np.ndarray:
-        """A float array of the page, in float64, whole and quickly."""
-        encoded = self.page.evaluate(f"""() => {{
-            const bytes = new Uint8Array(Float64Array.from({expression}).buffer);
-            let text = '';
-            for (let i = 0; i < bytes.length; i += 8192)
-                text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-            return btoa(text);
-        }}""")
-        return np.frombuffer(base64.b64decode(encoded))
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def focused(self) -> str:
-        return self.page.evaluate("document.activeElement.id || document.activeElement.textContent")
-
-
-@pytest.fixture(scope="module")
-def context(browser: Any) -> Callable[..., Any]:
-    """A browser context for each kind of screen, made once."""
-    made: dict[str, Any] = {}
-
-    def chosen(**options: Any) -> Any:
-        key = repr(sorted(options.items()))
-        if key not in made:
-            made[key] = browser.new_context(**options)
-        return made[key]
-
-    return chosen
-
-
 @pytest.fixture
 def show(context: Callable[..., Any], files: dict[str, Path]) -> Iterator[Callable[..., Seen]]:
     pages = []
 
     def opened(name: str, viewport: dict[str, int] = DESKTOP, **options: Any) -> Seen:
         pages.append(context(viewport=viewport, **options).new_page())
-        seen = Seen(pages[-1])
-        seen.page.on("console", lambda message: seen.complaints.append(message.text))
-        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        seen.page.on("dialog", lambda dialog: (seen.complaints.append("a dialog"), dialog.dismiss()))
-        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen = Seen(pages[-1]).watch()
         seen.page.goto(files[name].as_uri())
         return seen
 
@@ -577,11 +506,7 @@ def test_nothing_scrolls_sideways_on_a_phone(show: Callable[..., Seen], name: st
     seen.page.evaluate("minigpt.set({ topK: 40 })")
     for details in seen.page.locator("summary").all():
         details.click()
-    wide = seen.page.evaluate("""() => [...document.querySelectorAll('*')].filter((e) =>
-        e.scrollWidth > e.clientWidth && e.clientWidth > 1 &&
-        (e === document.documentElement || ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)))
-        .map((e) => e.outerHTML.slice(0, 80))""")
-    assert wide == []
+    assert seen.sideways() == []
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
