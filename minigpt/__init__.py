@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr__`
     from .checkpoints.load import load as load
     from .checkpoints.load import load_model as load_model
+    from .checkpoints.saving import save as save
     from .errors import CheckpointError as CheckpointError
     from .errors import ConfigError as ConfigError
     from .errors import ContextLengthError as ContextLengthError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
 _HOME = {
     "load": "checkpoints.load",
     "load_model": "checkpoints.load",
+    "save": "checkpoints.saving",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "ContextLengthError": "errors",

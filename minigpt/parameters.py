@@ -114,6 +114,11 @@ class Parameters:
     ln_f: LayerNorm  # the final layer norm
     lm_head: Float[np.ndarray, "vocab n_embd"]  # `wte` itself, if the config ties them
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Freeze what `copy.deepcopy` or `pickle` made: NumPy's own copies can be written to."""
+        self.__dict__.update(state)
+        transform(self, lambda _name, array: read_only(array))
+
 
 # -------------------------------------------------------------------------- the architecture, and its walks
 

@@ -26,7 +26,12 @@ from minigpt.parameters import Config
 
 Tensors = dict[str, np.ndarray]
 OFFICIAL_HEADER_BYTES = 14_283
-DTYPE_NAMES = {"float32": "F32", "float16": "F16", "uint16": "BF16"}  # bfloat16 travels as its bits
+DTYPE_NAMES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "uint16": "BF16",
+}  # bfloat16 travels as its bits
 
 
 def random_tensors(config: Config, seed: int = 0) -> Tensors:

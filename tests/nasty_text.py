@@ -28,6 +28,7 @@ SNIPPETS = [
         "'d",
         "'S",
         "'LL",
+        "'\u017f",
         "\N{RIGHT SINGLE QUOTATION MARK}s",
         "''",
         "'",

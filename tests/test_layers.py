@@ -9,13 +9,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minigpt"
 # From the bottom up. A module may import from its own layer, without going in circles, and from those below.
 LAYERS = [
-    ["errors", "files", "glossary"],
+    ["errors", "files", "glossary", "parallel"],
     ["activations", "checks", "hooks"],
-    ["parameters", "simple", "model", "fast"],
+    ["parameters", "simple", "model", "fast", "backward", "tape"],
     ["tokenizer"],
     ["checkpoints"],
     ["sampling", "generation", "scoring"],
-    ["inspection"],
+    ["inspection", "training"],
     ["cli", "page"],
     ["__main__"],
 ]

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_type_hints
 
 from ..errors import CheckpointError, ConfigError
 from ..parameters import Config
-from .tensors import inside, present, read_json, shown
+from .reading import present, read_json, shown
+from .tensors import instead
 
 ALIASES = {
     "hidden_size": "n_embd",
@@ -17,8 +18,9 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-# GPT2Model is the same network saved without its head, which is the token embedding.
-ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model")
+# GPT2Model is the same network saved without its head, which is the token embedding; GPT2DoubleHeadsModel has
+# a second head, for choosing between texts.
+ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel")
 # What would change the logits and is not computed here. Everything else that a config may hold (dropout,
 # initialisation, summaries, generation defaults) changes nothing when the model runs, and
 # `reorder_and_upcast_attn` changes nothing in float32.
@@ -41,16 +43,16 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     if not present(folder / "config.json"):
-        raise CheckpointError(
-            f"{folder}: no config.json, which stands beside the weights in every checkpoint."
-        )
-    file = inside(folder, "config.json")
+        lack = "no config.json, which stands beside the weights in every checkpoint"
+        raise CheckpointError(f"{folder}: {lack}{instead(folder)}")
+    file = folder / "config.json"
     content = read_json(file)
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: found {shown(content)}; expected an object with GPT-2's settings.")
     _refuse_other_models(content, file)
+    values = _config_values(content, file)
     try:
-        return Config(**_config_values(content, file))
+        return Config(**values)
     except ConfigError as error:
         raise ConfigError(f"{file}: {str(error).removeprefix('config: ')}") from None
 

@@ -3,26 +3,29 @@
 A GPT-2 checkpoint is a `config.json` and one or more safetensors files. Everything that the config promises
 is compared with what the files hold before a single number is read, and what does not fit is refused by
 name. The steps before: `find.py` finds the files that a name means, `config.py` reads the config,
-`tensors.py` the tensors; `tokenizer_files.py` tells whether the model speaks GPT-2's tokens.
+`tensors.py` the tensors; `tokenizer_files.py` the tokenizer.
 
 Names: `transformers.GPT2LMHeadModel`.
 """
 
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, notice
 from ..fast import FastGPT2
 from ..model import GPT2
-from ..parameters import Config, Shape, build, parameter_shapes
-from ..tokenizer import N_VOCAB, Tokenizer
+from ..parameters import Config, Shape, build, parameter_shapes, read_only
+from ..tokenizer import Tokenizer
 from .config import read_config
-from .find import Name, Source, find
-from .tensors import STORED_TYPES, StoredTensor, aligned_empty, shown, stored_tensors
-from .tokenizer_files import other_tokenizer
+from .find import Name, find
+from .reading import shown
+from .tensors import STORED_TYPES, StoredTensor, aligned_empty, open_tensors, other_type
+from .tokenizer_files import read_tokenizer
 
 # ------------------------------------------------------------------------------------------------ loading
 
@@ -31,13 +34,14 @@ def load(name: Name = None, *, offline: bool = False) -> tuple[GPT2, Tokenizer]:
     """A model and its tokenizer, by official name, Hub id, folder or file, `tiny`, or as `find` found it.
 
     Without a name: the official `gpt2` where it can be had, else `tiny`. Raises `CheckpointError` if the
-    checkpoint cannot be read or has another vocabulary than GPT-2's, `ConfigError` if its config is not one
+    checkpoint cannot be read or its tokenizer is no byte-level BPE, `ConfigError` if its config is not one
     of GPT-2's, `DownloadError` if it cannot be had.
     """
     source = find(name, offline=offline)
     config = read_config(source.path)
-    check_vocabulary(source, config)
-    return _read_model(source.path, config), Tokenizer()
+    folder = source.path if source.path.is_dir() else source.path.parent
+    tokenizer = read_tokenizer(folder, config.vocab_size)
+    return _read_model(source.path, config), tokenizer
 
 
 def load_model(name: Name = None, *, offline: bool = False) -> GPT2:
@@ -46,33 +50,29 @@ def load_model(name: Name = None, *, offline: bool = False) -> GPT2:
     return _read_model(source.path, read_config(source.path))
 
 
-def check_vocabulary(source: Source, config: Config) -> None:
-    """Raise `CheckpointError` unless the checkpoint was trained on GPT-2's tokens."""
-    folder = source.path if source.path.is_dir() else source.path.parent
-    problem = f"vocab_size is {config.vocab_size}, GPT-2's is {N_VOCAB}"
-    if config.vocab_size == N_VOCAB:
-        culprit = other_tokenizer(folder)
-        if culprit is None:
-            return
-        problem = f"{culprit} is not GPT-2's"
-    raise CheckpointError(
-        f"{source.path}: another vocabulary: {problem}; minigpt's tokenizer would feed this model wrong ids. "
-        "In Python, minigpt.load_model takes ids from the model's own tokenizer."
-    )
-
-
 def _read_model(path: Path, config: Config) -> GPT2:
-    stored = checked_tensors(path, config)
-    if config.tie_word_embeddings and "lm_head.weight" in stored:
-        # As transformers does: a head in the file that differs counts more than the config's word.
-        if stored["lm_head.weight"].equals(stored["wte.weight"]):
-            del stored["lm_head.weight"]
-        else:
-            config = replace(config, tie_word_embeddings=False)
-    arrays = {name: in_memory_order(name, tensor.read()) for name, tensor in stored.items()}
-    for array in arrays.values():
-        array.setflags(write=False)  # a model may be shared between threads
-    return FastGPT2(config, build(config, lambda name, _shape: arrays[name]))
+    with open_tensors(path) as tensors:
+        stored = select_tensors(path, tensors, config)
+        if config.tie_word_embeddings and "lm_head.weight" in stored:
+            # As transformers does: a head in the file that differs counts more than the config's word.
+            tied = stored["lm_head.weight"].equals(stored["wte.weight"])
+            config = replace(config, tie_word_embeddings=tied)
+        try:
+            parameters = build(config, lambda name, shape: _array(stored, name, shape))
+        except MemoryError:
+            size = 4 * sum(math.prod(tensor.shape) for tensor in stored.values())
+            raise CheckpointError(
+                f"{path}: its parameters need {size / 1e9:.1f} GB of memory, more than is free."
+            ) from None
+    return FastGPT2(config, parameters)
+
+
+def _array(stored: dict[str, StoredTensor], name: str, shape: Shape) -> np.ndarray:
+    if name in stored:
+        return read_only(in_memory_order(name, stored[name].read()))
+    zeros = aligned_empty(shape)  # a bias that the model was trained without
+    zeros.fill(0)
+    return read_only(zeros)
 
 
 def in_memory_order(name: str, array: np.ndarray) -> np.ndarray:
@@ -89,10 +89,16 @@ def in_memory_order(name: str, array: np.ndarray) -> np.ndarray:
     return columns.T
 
 
-# ------------------------------------------------------------------------------------------------ tensors
+# ------------------------------------------------------------------------- do the tensors fit the config
 
+# The names of the body, before which `GPT2LMHeadModel` puts `transformer.` and `GPT2Model` puts nothing.
+BODY = re.compile(r"(transformer\.)?((wte|wpe|ln_f|h)\..+)")
 # Buffers of older files: the causal mask and its fill value. They are not parameters and never read.
 MASKS = re.compile(r"(transformer\.)?h\.[0-9]+\.attn\.(bias|masked_bias)")
+# What nanoGPT's `bias=False` leaves out: all biases, or those of one kind. Zeros take their place.
+BIASES = (re.compile(r"(h\.[0-9]+\.ln_[12]|ln_f)\.bias"), re.compile(r"h\.[0-9]+\.(attn|mlp)\.c_\w+\.bias"))
+# Heads of transformers and TRL that read the last vector as the LM head does: no logit depends on them.
+OTHER_HEADS = ("multiple_choice_head.", "score.", "classifier.", "qa_outputs.", "v_head.")
 # How the tensors of other models and tools are called, for the message that refuses them.
 FOREIGN_NAMES = {
     "bert.": "a BERT checkpoint",
@@ -114,19 +120,15 @@ FOREIGN_NAMES = {
 }
 
 
-# ----------------------------------------------------------------------------- does the file fit the config
-
-
-def checked_tensors(path: Path, config: Config) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint by their un-prefixed names: those that the config asks for, and no others.
+def select_tensors(path: Path, tensors: dict[str, StoredTensor], config: Config) -> dict[str, StoredTensor]:
+    """The tensors that the config asks for, by their names without `transformer.`, and no others.
 
     Nothing but headers has been read. Raises `CheckpointError` for what is missing, superfluous, of another
     shape or of another type, with the likely cause.
     """
-    stored = stored_tensors(path)
-    files = {tensor.file for tensor in stored.values()}
+    files = {tensor.file.path for tensor in tensors.values()}
     path = files.pop() if len(files) == 1 else path  # the folder stands for several shards
-    tensors = _unprefixed(path, stored)
+    tensors = _unprefixed(path, tensors)
     if config.tie_word_embeddings and "wte.weight" not in tensors and "lm_head.weight" in tensors:
         # Of two names for one tensor safetensors' `save_model` keeps the first of the alphabet.
         tensors["wte.weight"] = tensors.pop("lm_head.weight")
@@ -134,30 +136,44 @@ def checked_tensors(path: Path, config: Config) -> dict[str, StoredTensor]:
     shapes = parameter_shapes(config)
     if "lm_head.weight" in tensors:
         shapes["lm_head.weight"] = shapes["wte.weight"]
-    for name, shape in shapes.items():
+    absent = _absent_biases(tensors, shapes)
+    needed = [name for name in shapes if name not in absent]
+    for name in needed:
         if name not in tensors:
             raise CheckpointError(f"{path}: {name} is missing, which the config asks for.")
-        _check_tensor(tensors[name], name, shape)
-    for name in tensors:
-        if name not in shapes:
-            raise CheckpointError(
-                f"{path}: {shown(name)} has no place in a GPT-2; {_likely_origin(tensors)}."
-            )
-    return {name: tensors[name] for name in shapes}
+        _check_tensor(tensors[name], name, shapes[name])
+    _check_rest(path, [name for name in tensors if name not in shapes])
+    return {name: tensors[name] for name in needed}
 
 
 def _unprefixed(path: Path, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Without masks, and without the `transformer.` that `GPT2LMHeadModel` puts before its body's names."""
     parameters = {name: tensor for name, tensor in tensors.items() if not MASKS.fullmatch(name)}
-    body = [name for name in parameters if name != "lm_head.weight"]
-    with_prefix = [name for name in body if name.startswith("transformer.")]
-    if with_prefix and len(with_prefix) < len(body):
-        other = next(name for name in body if name not in with_prefix)
+    body = {name: match for name in parameters if (match := BODY.fullmatch(name))}
+    with_prefix, without = (
+        [n for n, match in body.items() if bool(match[1]) == has] for has in (True, False)
+    )
+    if with_prefix and without:
         raise CheckpointError(
-            f"{path}: {shown(with_prefix[0])} has the prefix 'transformer.', {shown(other)} has not; "
+            f"{path}: {shown(with_prefix[0])} has the prefix 'transformer.', {shown(without[0])} has not; "
             "two checkpoints seem to be mixed."
         )
-    return {name.removeprefix("transformer."): tensor for name, tensor in parameters.items()}
+    return {body[name][2] if name in body else name: tensor for name, tensor in parameters.items()}
+
+
+def _absent_biases(tensors: dict[str, StoredTensor], shapes: dict[str, Shape]) -> set[str]:
+    """The biases of each kind of which the file has not one; where it has some, the others are damage."""
+    kinds = [{name for name in shapes if kind.fullmatch(name)} for kind in BIASES]
+    return set().union(*(names for names in kinds if not names & tensors.keys()))
+
+
+def _check_rest(path: Path, names: list[str]) -> None:
+    """Refuse tensors that have no place in a GPT-2; say it of those that no logit depends on."""
+    for name in names:
+        if not name.startswith(OTHER_HEADS):
+            raise CheckpointError(f"{path}: {shown(name)} has no place in a GPT-2; {_likely_origin(names)}.")
+    if names:
+        notice(f"{path}: without {shown(sorted(names))}, on which no logit depends.")
 
 
 def _check_blocks(path: Path, tensors: dict[str, StoredTensor], config: Config) -> None:
@@ -175,14 +191,11 @@ def _check_blocks(path: Path, tensors: dict[str, StoredTensor], config: Config) 
 def _check_tensor(tensor: StoredTensor, name: str, shape: Shape) -> None:
     if tensor.shape != shape:
         raise CheckpointError(
-            f"{tensor.file}: {name} has shape {shown(tensor.shape)}, but the config asks for {shape}; "
+            f"{tensor.file.path}: {name} has shape {shown(tensor.shape)}, but the config asks for {shape}; "
             f"{_likely_cause(name, tensor.shape, shape)}."
         )
     if tensor.dtype not in STORED_TYPES:
-        raise CheckpointError(
-            f"{tensor.file}: {name} has dtype {tensor.dtype}; expected {', '.join(STORED_TYPES)}. "
-            "If it is quantised, take the original checkpoint."
-        )
+        raise CheckpointError(f"{tensor.file.path}: {name} {other_type(tensor.dtype)}")
 
 
 def _likely_cause(name: str, found: Shape, expected: Shape) -> str:
@@ -197,7 +210,7 @@ def _likely_cause(name: str, found: Shape, expected: Shape) -> str:
     return f"{setting} in config.json does not belong to this file"
 
 
-def _likely_origin(tensors: dict[str, StoredTensor]) -> str:
+def _likely_origin(tensors: Iterable[str]) -> str:
     for prefix, origin in FOREIGN_NAMES.items():
         if any(name.startswith(prefix) for name in tensors):
             return f"this looks like {origin}"

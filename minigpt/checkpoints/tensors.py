@@ -1,20 +1,22 @@
 """Reads tensors out of safetensors files, trusting nothing that a file claims about itself.
 
 A safetensors file is eight bytes of length, a JSON header of that length (name -> dtype, shape, first and
-last byte), and then the raw numbers. safetensors' own `safe_open` validates the header: every tensor
-inside the file, no overlap, no gap, byte counts that fit the shapes. What it leaves open is checked here:
-that no name occurs twice, that a header is not absurdly long, that an index stays within its folder.
+last byte), and then the raw numbers, tensor after tensor without a gap. The library opens such a file by its
+name and maps it into memory, where another program that shortens it would end this one; so each file is
+opened here once, its header is checked, and the numbers are read through that one descriptor.
 
-The numbers are read straight from their place in the file into new, aligned arrays, piece by piece, so
-that loading takes no more memory than the parameters themselves. Where the file's data starts is up to the
-header's length (byte 14,291 in the official `gpt2`), and BLAS crawls on what is not aligned.
+They go straight from their place in the file into new, aligned arrays, so that loading takes no more memory
+than the parameters themselves. Where the file's data starts is up to the header's length (byte 14,291 in the
+official `gpt2`), and BLAS crawls on what is not aligned.
 
 Format: README of huggingface/safetensors, "Format".
 """
 
-import json
+import math
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,70 +25,76 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt16
 
 from ..errors import CheckpointError
+from .reading import LONGEST_JSON, open_file, parse_json, present, read_json, recognised, shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-# The header of the official gpt2-xl has 60 kB. JSON is parsed before anything in it can be trusted, and takes
-# up to fifty times its length in memory.
-LONGEST_JSON = 2 << 20
+MOST_SHARDS = 128  # each stays open until all are read; a process may have 256 files open on macOS
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 PIECE = 1 << 16  # numbers read at a time; a piece stays in the processor's cache until it is checked
 # As stored, little-endian. NumPy has no bfloat16: it is the upper half of a float32.
-STORED_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+STORED_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+# Bytes of a number, for the types that a file may hold besides: masks are of any.
+SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U64": 8, "I64": 8, "U32": 4, "I32": 4, "U16": 2, "I16": 2,
+    "U8": 1, "I8": 1, "BOOL": 1, "C64": 8,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
+}  # fmt: skip
+
+Shape = tuple[int, ...]
 
 
-def shown(value: object, longest: int = 80) -> str:
-    """A name or value out of a file, safe to print: quoted, escaped, on one line and not too long."""
-    text = repr(value)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+# ------------------------------------------------------------------------------------------- one tensor
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: nothing of it has been read yet."""
+    """Where a tensor lies in an opened file: nothing of it has been read yet."""
 
     name: str  # as the file spells it
-    file: Path
+    file: "TensorFile"
     dtype: str  # safetensors' word, such as "F32"
-    shape: tuple[int, ...]
-    first_byte: int  # counted from the start of the file
+    shape: Shape
+    first_byte: int  # counted from the start of the numbers
+    last_byte: int  # the first byte behind it
 
     def read(self) -> Float[np.ndarray, "..."]:
-        """The numbers as an aligned float32 array.
+        """The numbers as an aligned float32 array: narrower types are widened exactly, float64 is rounded.
 
         Raises `CheckpointError` if the file is shorter than its header says, or a number is not finite.
         """
         array = aligned_empty(self.shape)
-        flat, start = array.reshape(-1), 0
-        for piece in self.pieces():
-            flat[start : start + piece.size] = piece
-            start += piece.size
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, PIECE):
+            self._read_piece(start, flat[start : start + PIECE])
         return array
 
     def equals(self, other: "StoredTensor") -> bool:
         """Whether two tensors of the same shape hold the same numbers, found out in little memory."""
-        return all(np.array_equal(*pair) for pair in zip(self.pieces(), other.pieces(), strict=True))
+        size = math.prod(self.shape)
+        ours, theirs = (np.empty(min(PIECE, size), np.float32) for _ in range(2))
+        for start in range(0, size, PIECE):
+            n = min(PIECE, size - start)
+            self._read_piece(start, ours[:n])
+            other._read_piece(start, theirs[:n])
+            if not np.array_equal(ours[:n], theirs[:n]):
+                return False
+        return True
 
-    def pieces(self) -> Iterator[Float[np.ndarray, " n"]]:
-        """The numbers in order, a few at a time; float16 and bfloat16 are widened to float32, exactly."""
-        with _open(self.file) as file:
-            file.seek(self.first_byte)
-            missing = int(np.prod(self.shape, dtype=np.int64))
-            while missing:
-                stored = np.empty(min(missing, PIECE), STORED_TYPES[self.dtype])
-                if file.readinto(stored.data) != stored.nbytes:  # type: ignore[attr-defined]
-                    raise CheckpointError(f"{self.file}: the file ends within {shown(self.name)}.")
-                missing -= stored.size
-                wide = widened(stored) if self.dtype == "BF16" else stored.astype(np.float32, copy=False)
-                yield self._finite(wide)
-
-    def _finite(self, piece: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        if np.isfinite(piece).all():
-            return piece
-        raise CheckpointError(
-            f"{self.file}: {shown(self.name)} holds {piece[~np.isfinite(piece)][0]}, not only finite "
-            "numbers; the file is damaged, or the training that made it diverged."
-        )
+    def _read_piece(self, start: int, piece: Float32[np.ndarray, " n"]) -> None:
+        """Fill `piece` with the numbers from number `start` on."""
+        dtype = np.dtype(STORED_TYPES[self.dtype])
+        stored = piece if dtype == np.float32 else np.empty(piece.size, dtype)
+        self.file.read_into(stored, self.first_byte + start * dtype.itemsize, self.name)
+        if stored is not piece:
+            with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is refused below
+                piece[:] = widened(stored) if self.dtype == "BF16" else stored
+        if not np.isfinite(piece).all():
+            culprit = stored[~np.isfinite(piece)][0] if self.dtype == "F64" else piece[~np.isfinite(piece)][0]
+            raise CheckpointError(
+                f"{self.file.path}: {shown(self.name)} holds {culprit}, not only finite float32 "
+                "numbers; the file is damaged, or the training that made it diverged."
+            )
 
 
 def widened(bfloat16: UInt16[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
@@ -94,41 +102,170 @@ def widened(bfloat16: UInt16[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     return (bfloat16.astype(np.uint32) << 16).view(np.float32)
 
 
-def aligned_empty(shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+def aligned_empty(shape: Shape) -> Float[np.ndarray, "..."]:
     """An uninitialised float32 array, in row-major order, that starts on a cache line."""
-    n_bytes = 4 * int(np.prod(shape, dtype=np.int64))
+    n_bytes = 4 * math.prod(shape)
     buffer = np.empty(n_bytes + ALIGNMENT, np.uint8)
     offset = -buffer.ctypes.data % ALIGNMENT
     return buffer[offset : offset + n_bytes].view(np.float32).reshape(shape)
 
 
-def stored_tensors(path: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a checkpoint, by the name that the file gives it.
+# --------------------------------------------------------------------------------------- one file of them
+
+
+class TensorFile:
+    """An opened safetensors file: its tensors, of which nothing but the header has been read."""
+
+    def __init__(self, path: Path, longest_header: int = LONGEST_JSON) -> None:
+        self.path = path
+        self._file: BinaryIO = open_file(path)
+        self._before = os.fstat(self._file.fileno())
+        try:
+            self.tensors = self._read_header(longest_header)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._file.close()
+
+    def read_into(self, array: np.ndarray, first_byte: int, name: str) -> None:
+        """Fill an array from a place among the numbers."""
+        try:
+            self._file.seek(self._start + first_byte)
+            n_bytes = self._file.readinto(array)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be read: {error.strerror}.") from None
+        if n_bytes != array.nbytes:
+            raise CheckpointError(f"{self.path}: the file ends within {shown(name)}.")
+
+    def check_unchanged(self, by_name: bool) -> None:
+        """Raise `CheckpointError` if the file was written to since it was opened, or has lost its name."""
+        now = os.fstat(self._file.fileno())
+        same = (now.st_size, now.st_mtime_ns) == (self._before.st_size, self._before.st_mtime_ns)
+        try:
+            named = not by_name or os.path.samestat(now, self.path.stat())
+        except OSError:
+            named = False
+        if not (same and named):
+            raise CheckpointError(f"{self.path}: was changed while it was read; try again when it is whole.")
+
+    def _read_header(self, longest: int) -> dict[str, StoredTensor]:
+        size, beginning = self._before.st_size, self._file.read(64)
+        length = int.from_bytes(beginning[:8], "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(
+                f"{self.path}: {recognised(beginning)}." if recognised(beginning) else
+                f"{self.path}: not a safetensors file, or cut short: it has {size:,} bytes, "
+                f"and its header alone is said to have {length:,}."
+            )  # fmt: skip
+        if length > longest:
+            raise CheckpointError(
+                f"{self.path}: its header has {length:,} bytes; those of all files of a GPT-2 together "
+                f"have up to {LONGEST_JSON:,}."
+            )
+        self.header_bytes, self._start = length, 8 + length
+        self._file.seek(8)
+        header = parse_json(self._file.read(length), self.path)
+        if not isinstance(header, dict):
+            raise CheckpointError(f"{self.path}: its header is {shown(header)}; expected an object.")
+        header.pop("__metadata__", None)
+        if not header:
+            raise CheckpointError(f"{self.path}: holds no tensors, so no blocks either (h.0 and so on).")
+        tensors = {name: self._tensor(name, entry) for name, entry in header.items()}
+        self._check_places(tensors.values(), size - self._start)
+        return tensors
+
+    def _tensor(self, name: str, entry: Any) -> StoredTensor:
+        if isinstance(entry, dict):  # as safetensors writes it; it also reads a list of the values
+            entry = [entry.get(key) for key in ("dtype", "shape", "data_offsets")]
+        match entry:
+            case [str(dtype), [*shape], [first, last]] if len(shape) <= 64 and all(
+                type(n) is int and 0 <= n < 1 << 63 for n in (*shape, first, last)
+            ):
+                return StoredTensor(name, self, dtype, tuple(shape), first, last)
+        raise CheckpointError(
+            f"{self.path}: {shown(name)} is described as {shown(entry)}; expected dtype, shape and "
+            "data_offsets."
+        )
+
+    def _check_places(self, tensors: Iterable[StoredTensor], n_bytes: int) -> None:
+        """Every byte belongs to one tensor, and each tensor has the bytes that its shape needs."""
+        end = 0
+        for tensor in sorted(tensors, key=lambda tensor: (tensor.first_byte, tensor.last_byte)):
+            if tensor.dtype not in SIZES:
+                raise CheckpointError(f"{self.path}: {shown(tensor.name)} {other_type(tensor.dtype)}")
+            needed = math.prod(tensor.shape) * SIZES[tensor.dtype]
+            if tensor.first_byte != end or tensor.last_byte - end != needed:
+                raise CheckpointError(
+                    f"{self.path}: its header is damaged: {shown(tensor.name)}, {shown(tensor.dtype)} "
+                    f"{shown(tensor.shape)}, is said to be bytes {tensor.first_byte:,} to "
+                    f"{tensor.last_byte:,}; expected {needed:,} bytes from {end:,} on."
+                )
+            end = tensor.last_byte
+        if end != n_bytes:
+            raise CheckpointError(
+                f"{self.path}: cut short or damaged: it holds {n_bytes:,} bytes of numbers, and its header "
+                f"describes {end:,}."
+            )
+
+
+def other_type(dtype: str) -> str:
+    """The end of the sentence that refuses a tensor for its type."""
+    return (
+        f"has dtype {shown(dtype)}; expected {', '.join(STORED_TYPES)}. If it is quantised, take the "
+        "original checkpoint."
+    )
+
+
+# ------------------------------------------------------------------------------------- a whole checkpoint
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[dict[str, StoredTensor]]:
+    """Every tensor of a checkpoint, by the name that the file gives it, for as long as its files are open.
 
     `path` is a safetensors file, or a folder with `model.safetensors` or, if the checkpoint is cut into
-    shards, with `model.safetensors.index.json`. Raises `CheckpointError` with the culprit's name.
+    shards, with `model.safetensors.index.json`. Raises `CheckpointError` with the culprit's name; at the end,
+    too, if what has been read was changed meanwhile.
     """
-    if path.is_file():
-        return _read_header(path)
-    if present(path / SINGLE_FILE):
-        return _read_header(inside(path, SINGLE_FILE))
-    if not present(path / INDEX_FILE):
-        raise CheckpointError(_no_weights(path))
-    index = read_index(inside(path, INDEX_FILE))
-    tensors: dict[str, StoredTensor] = {}
+    with ExitStack() as stack:
+
+        def opened(path: Path, longest: int = LONGEST_JSON) -> TensorFile:
+            return stack.enter_context(closing(TensorFile(path, longest)))
+
+        if not path.is_dir():
+            files = [opened(path)]
+        elif present(path / SINGLE_FILE):
+            files = [opened(path / SINGLE_FILE)]
+        elif present(path / INDEX_FILE):
+            files = _open_shards(path, opened)
+        else:
+            raise CheckpointError(f"{path}: no {SINGLE_FILE} (or {INDEX_FILE}) in this folder{instead(path)}")
+        yield {name: tensor for file in files for name, tensor in file.tensors.items()}
+        for file in files:
+            file.check_unchanged(by_name=len(files) > 1)
+
+
+def _open_shards(folder: Path, opened: Callable[[Path, int], TensorFile]) -> list[TensorFile]:
+    """The files that the index names, if they hold what it promises, each tensor once."""
+    index = read_index(folder / INDEX_FILE)
+    longest, files = LONGEST_JSON, dict[str, TensorFile]()
+    owners: dict[str, str] = {}
     for shard in shard_names(index):
-        if not present(path / shard):
-            raise CheckpointError(f"{path / shard}: there is no such file, which {INDEX_FILE} names.")
-        for name, tensor in _read_header(inside(path, shard)).items():
-            if name in tensors:
-                raise CheckpointError(
-                    f"{path}: {shown(name)} is in {tensors[name].file.name} and in {shard}."
-                )
-            tensors[name] = tensor
+        if not present(folder / shard):
+            raise CheckpointError(f"{folder / shard}: there is no such file, which {INDEX_FILE} names.")
+        file = files[shard] = opened(folder / shard, longest)
+        longest -= file.header_bytes
+        for name in file.tensors:
+            if name in owners:
+                raise CheckpointError(f"{folder}: {shown(name)} is in {owners[name]} and in {shard}.")
+            owners[name] = shard
     for name, shard in index.items():
-        if name not in tensors or tensors[name].file.name != shard:
-            raise CheckpointError(f"{path / shard}: {shown(name)} is missing, which {INDEX_FILE} promises.")
-    return tensors
+        if name not in files[shard].tensors:
+            raise CheckpointError(f"{folder / shard}: {shown(name)} is missing, which {INDEX_FILE} promises.")
+    return list(files.values())
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -146,6 +283,11 @@ def read_index(path: Path) -> dict[str, str]:
                 f"{path}: {shown(name)} is said to be in {shown(shard)}; "
                 "a shard is a .safetensors file in the same folder."
             )
+    if len(shard_names(weight_map)) > MOST_SHARDS:
+        raise CheckpointError(
+            f"{path}: names {len(shard_names(weight_map)):,} files; expected at most {MOST_SHARDS}. Save the "
+            "checkpoint in larger shards (max_shard_size of transformers)."
+        )
     return weight_map
 
 
@@ -154,108 +296,25 @@ def shard_names(index: dict[str, str]) -> list[str]:
     return sorted(set(index.values()))
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The file of that name in a folder, unless a symbolic link leads out of the folder.
-
-    The Hub's cache is made of such links (`snapshots/<revision>/<file>` points into `blobs/`), so there
-    anything within the cache is inside.
-    """
-    path, home = folder / name, folder.resolve()
-    # <cache>/models--<owner>--<name>/snapshots/<revision>
-    if home.parent.name == "snapshots" and home.parents[1].name.startswith("models--"):
-        home = home.parents[2]
-    try:
-        target = path.resolve()
-    except (OSError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
-        raise CheckpointError(f"{path}: a symbolic link that leads nowhere.") from None
-    if not target.is_relative_to(home):
-        raise CheckpointError(
-            f"{path}: a symbolic link that leads out of its folder, to {target}; copy the file instead."
-        )
-    return path
+# ------------------------------------------------------------------------------- what there is instead
 
 
-def read_json(path: Path, longest: int = LONGEST_JSON) -> Any:
-    """The content of a JSON file. Raises `CheckpointError` if it is none, or longer than `longest` bytes."""
-    return parse_json(read_bytes(path, longest), path)
-
-
-def read_bytes(path: Path, longest: int) -> bytes:
-    """A whole small file. Raises `CheckpointError` if it cannot be read or is longer than `longest`."""
-    with _open(path) as file:
-        content = file.read(longest + 1)
-    if len(content) > longest:
-        raise CheckpointError(f"{path}: longer than {longest >> 20} MB, which no file of this kind is.")
-    return content
-
-
-def parse_json(text: bytes, path: Path) -> Any:
-    """JSON in UTF-8, in which no key may occur twice: two readers might then see two different files."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in result:
-                raise CheckpointError(f"{path}: {shown(name)} occurs twice.")
-            result[name] = value
-        return result
-
-    try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
-        raise CheckpointError(f"{path}: not valid JSON ({shown(str(error))}).") from None
-
-
-def _read_header(path: Path) -> dict[str, StoredTensor]:
-    with _open(path) as file:
-        size = path.stat().st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise CheckpointError(
-                f"{path}: not a safetensors file, or cut short: it has {size:,} bytes, "
-                f"and its header alone is said to have {length:,}."
-            )
-        if length > LONGEST_JSON:
-            raise CheckpointError(
-                f"{path}: its header is said to have {length:,} bytes; a GPT-2's has up to {LONGEST_JSON:,}."
-            )
-        header = parse_json(file.read(length), path)
-    _validate(path)
-    header.pop("__metadata__", None)
-    if not header:
-        raise CheckpointError(f"{path}: holds no tensors, so no blocks either (h.0 and so on).")
-    return {
-        name: StoredTensor(
-            name, path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
-        )
-        for name, entry in header.items()
-    }
-
-
-def _validate(path: Path) -> None:
-    """Let safetensors check the header: dtypes, shapes, and offsets that tile the file exactly."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a valid safetensors file: {shown(str(error), 200)}.") from None
-
-
-def present(path: Path) -> bool:
-    """Whether a folder has an entry of that name; a link to nowhere counts, and is an error when read."""
-    return path.exists() or path.is_symlink()
-
-
-def _open(path: Path) -> BinaryIO:
-    if not path.is_file():  # a pipe or a device could block for ever
-        problem = "not a regular file" if path.exists() else "there is no such file"
-        raise CheckpointError(f"{path}: {problem}.")
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from None
+CONVERT = (
+    "That is a pickle, which can run any code when it is opened, so minigpt does not open it; convert it "
+    "where you trust it: transformers.GPT2LMHeadModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
+)
+# What people have where a checkpoint should be, the most telling first: a pattern of names, and the way on.
+OTHERS = {
+    r"adapter_(config\.json|model\..+)": "That is a PEFT adapter; merge it into its base model first: "
+    "peft's merge_and_unload(), then save_pretrained(NEW_FOLDER).",
+    r"model-\d+-of-\d+\.safetensors": f"That is a shard; {INDEX_FILE}, which joins them, is missing.",
+    r".+\.safetensors": "If that is the model, give the path of the file itself.",
+    r".+\.(bin|pt|pth|ckpt|pkl)": CONVERT,
+    r".+\.gguf": "That is llama.cpp's format; take the original checkpoint.",
+    r".+\.(h5|msgpack|ot|onnx)|model\.ckpt.*": "That is another library's format; take the safetensors of "
+    "the original checkpoint, or convert it with transformers.",
+    r"checkpoint-\d+": "That is a folder as transformers' Trainer writes it; give its path.",
+}
 
 
 def pickled(names: Iterable[str]) -> list[str]:
@@ -263,13 +322,14 @@ def pickled(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
 
 
-def _no_weights(folder: Path) -> str:
-    expected = f"{folder}: no {SINGLE_FILE} (or {INDEX_FILE}) in this folder"
-    found = pickled(sorted(path.name for path in folder.iterdir()))
-    return f"{expected}, only {found[0]}. {CONVERT}" if found else f"{expected}."
-
-
-CONVERT = (
-    "That is a pickle, which can run any code when it is opened, so minigpt does not open it; convert it "
-    "where you trust it: transformers.GPT2LMHeadModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
-)
+def instead(folder: Path) -> str:
+    """The end of the sentence that says what a folder lacks: what it holds in its place, and the way on."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
+    except OSError as error:
+        return f", which cannot be read: {error.strerror}."
+    for pattern, advice in OTHERS.items():
+        for name in names:
+            if re.fullmatch(pattern, name):
+                return f", only {shown(name)}. {advice}"
+    return "."

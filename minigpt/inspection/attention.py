@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ..errors import InputError
 from ..hooks import Hook
 from ..model import GPT2
-from ..tokenizer import Tokenizer
+from ..tokenizer import AnyTokenizer, token_text
 from .intervention import check_index
 from .tracing import trace
 
@@ -29,7 +29,7 @@ def attention_weights(
     return trace(model, ids, names="h.*.attn.weights", hook=hook).stack("h.*.attn.weights")
 
 
-def for_bertviz(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> dict[str, Any]:
+def for_bertviz(model: GPT2, tokenizer: AnyTokenizer, ids: list[int]) -> dict[str, Any]:
     """The arguments of BertViz' `head_view` and `model_view`: a torch tensor (1, n_head, T, T) per layer.
 
     Raises `InputError` where torch is not installed.
@@ -45,12 +45,12 @@ def for_bertviz(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> dict[str, 
     }
 
 
-def for_circuitsvis(model: GPT2, tokenizer: Tokenizer, ids: list[int], layer: int) -> dict[str, Any]:
+def for_circuitsvis(model: GPT2, tokenizer: AnyTokenizer, ids: list[int], layer: int) -> dict[str, Any]:
     """The arguments of CircuitsVis' `attention_heads` for one layer: an array (n_head, T, T)."""
     check_index("layer", layer, model.config.n_layer)
     return {"attention": attention_weights(model, ids)[layer], "tokens": texts(tokenizer, ids)}
 
 
-def texts(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+def texts(tokenizer: AnyTokenizer, ids: list[int]) -> list[str]:
     """The text of each token."""
-    return [tokenizer.token_text(token_id) for token_id in ids]
+    return [token_text(tokenizer, token_id) for token_id in ids]

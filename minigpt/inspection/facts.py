@@ -18,7 +18,7 @@ from ..hooks import as_it_is
 from ..model import GPT2, Call, attention, causal_mask, layer_norm, linear, named_parameters
 from ..sampling import probabilities
 from ..scoring import logprobs_of
-from ..tokenizer import END_OF_TEXT, Tokenizer
+from ..tokenizer import Tokenizer, encode_prompt
 from .intervention import ablate
 from .ledger import data_file, largest_difference
 from .tracing import trace
@@ -211,7 +211,7 @@ CHECKS: dict[str, Callable[[dict[str, Any], GPT2, Tokenizer], float]] = {
 
 def started(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids of a prompt behind <|endoftext|>, as TransformerLens starts every text."""
-    return [END_OF_TEXT, *tokenizer.encode(prompt)]
+    return [*encode_prompt(tokenizer, ""), *tokenizer.encode(prompt)]
 
 
 def one(tokenizer: Tokenizer, text: str) -> int:

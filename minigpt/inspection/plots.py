@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..model import GPT2
 from ..sampling import probabilities
 from ..scoring import largest
-from ..tokenizer import Tokenizer
+from ..tokenizer import AnyTokenizer, token_text
 from .attention import attention_weights
 from .intervention import check_index
 from .lens import check_top, logit_lens
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def plot_attention(
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     ids: list[int],
     *,
     layer: int,
@@ -49,7 +49,7 @@ def plot_attention(
 
 
 def plot_next_tokens(
-    model: GPT2, tokenizer: Tokenizer, ids: list[int], *, top: int = 10, temperature: float = 1.0,
+    model: GPT2, tokenizer: AnyTokenizer, ids: list[int], *, top: int = 10, temperature: float = 1.0,
     ax: "matplotlib.axes.Axes | None" = None,
 ) -> "matplotlib.axes.Axes":  # fmt: skip
     """Bars: the probabilities of the likeliest next tokens, likeliest on top."""
@@ -69,7 +69,7 @@ def plot_next_tokens(
 
 
 def plot_logit_lens(
-    model: GPT2, tokenizer: Tokenizer, ids: list[int], *, ax: "matplotlib.axes.Axes | None" = None
+    model: GPT2, tokenizer: AnyTokenizer, ids: list[int], *, ax: "matplotlib.axes.Axes | None" = None
 ) -> "matplotlib.axes.Axes":
     """A table as a heat map: for each layer and position the likeliest token, coloured by its probability."""
     ax = ax or new_axes(width=2.5 + 0.8 * len(ids))
@@ -87,7 +87,7 @@ def plot_logit_lens(
     return ax
 
 
-def token_labels(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+def token_labels(tokenizer: AnyTokenizer, ids: list[int]) -> list[str]:
     """Tokens as labels: spaces and line ends visible, and no dollar sign that matplotlib would interpret."""
 
     def seen(character: str) -> str:
@@ -95,7 +95,7 @@ def token_labels(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
             return "␣"
         return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
-    texts = (tokenizer.token_text(token_id) for token_id in ids)
+    texts = (token_text(tokenizer, token_id) for token_id in ids)
     return ["".join(map(seen, text)).replace("$", r"\$") for text in texts]
 
 

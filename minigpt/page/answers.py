@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints.find import OFFICIAL, find, official_here
+from ..checkpoints.find import find, official_here
+from ..checkpoints.hub import OFFICIAL
 from ..checkpoints.load import load
-from ..cli.document import prompt_ids
+from ..cli.passes import prompt_ids
 from ..errors import InputError, MiniGPTError
 from ..scoring import largest
+from ..tokenizer import text_of
 from . import numbers
 from .build import (
     MOST_TOKENS,
     WATCHED,
     Speaker,
     about,
+    joined,
     token_texts,
 )
 from .numbers import Pass
@@ -170,9 +173,9 @@ class Answers:
     def about_model(self, question: Question) -> dict[str, Any]:
         """Another model: its name and size, and its vocabulary if that is not the first one's."""
         speaker = self.speaker(question)
-        texts = token_texts(speaker.tokenizer)
-        same = texts == token_texts(self.first.tokenizer)
-        return {"about": about(speaker, 0, half=False), "texts": None if same else texts}
+        texts = token_texts(speaker)
+        same = texts == token_texts(self.first)
+        return {"about": about(speaker, 0, half=False), "texts": None if same else joined(texts)}
 
     # ----------------------------------------------------------------------------------- models and passes
 
@@ -200,7 +203,7 @@ class Answers:
         n_vocab = speaker.model.config.vocab_size
         new = [whole({"drawn": token}, "drawn", n_vocab - 1) for token in drawn]
         ids = [*prompt_ids(speaker.model, speaker.tokenizer, prompt), *new]
-        shown = prompt + speaker.tokenizer.decode(new)
+        shown = prompt + text_of(speaker.tokenizer, new)
         return speaker, self.passed(question, speaker, ids), shown
 
     def passed(self, question: Question, speaker: Speaker, ids: list[int]) -> Pass:
@@ -215,7 +218,7 @@ class Answers:
                     raise BusyError(f"it takes more than {LONGEST_SECONDS:.0f} s; a shorter text is faster.")
                 return array
 
-            self.passes[key] = numbers.run(speaker.model, ids, MOST_TOKENS, watch)
+            self.passes[key] = numbers.run(speaker.model, ids, MOST_TOKENS, watch=watch)
         self.passes.move_to_end(key)
         while len(self.passes) > KEPT_PASSES:
             self.passes.popitem(last=False)

@@ -8,7 +8,6 @@ The charts are SVG written by that script rather than by Observable Plot and d3:
 that a screen reader finds in them is the page's own, and the file stays small.
 """
 
-import functools
 import html
 import inspect
 import itertools
@@ -27,17 +26,19 @@ from .. import __version__
 from .. import model as model_code
 from ..checkpoints.find import Source, find
 from ..checkpoints.load import load
-from ..cli.document import model_document, prompt_ids
-from ..cli.terminal import harmless, visible
+from ..cli.passes import model_document, prompt_ids
+from ..cli.terminal import harmless, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import write_whole
+from ..hooks import Hook
 from ..inspection.attribution import attribute
 from ..inspection.lens import unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2
-from ..sampling import Number, Sampling, probabilities
+from ..ranges import Number
+from ..sampling import Sampling, probabilities
 from ..scoring import largest
-from ..tokenizer import Tokenizer
+from ..tokenizer import AnyTokenizer
 from . import numbers
 from .document import render
 from .numbers import Pass
@@ -46,11 +47,11 @@ from .numbers import Pass
 # budget, over all contexts, keeps its part of the file near a megabyte; what does not fit is summed up.
 MOST_TOKENS, FEWEST_TOKENS, ATTENTION_BUDGET = 40, 10, 250_000
 # Of so many tokens at the end the file holds q, k and v of every head: half a megabyte for ten on gpt2.
-VECTOR_BUDGET, FEWEST_OPENED = 600_000, 2
+VECTOR_BUDGET, MOST_OPENED, FEWEST_OPENED = 600_000, 10, 2
 WATCHED = 100  # of the likeliest tokens of each context, the logit lens keeps the path through the layers
 COLOURS = 6  # for followed words; from the seventh on the colours repeat with other lines and marks
 MOST_ROWS = 40  # of the first table; a button on the page doubles them
-ROWS_OF_HEAD = 24  # of the likeliest tokens of each context the file holds the row that makes their logit
+ROWS_OF_HEAD = 12  # of the likeliest tokens of each context the file holds the row that makes their logit
 LANGUAGES = ("en", "ko")
 GLOSSARY = Path(__file__).resolve().parents[1] / "data" / "glossary.json"
 
@@ -61,7 +62,7 @@ class Speaker:
 
     source: Source
     model: GPT2
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,13 @@ class Told:
     text: str
     speaker: int  # its number in the page's list
     passed: Pass
+    hook: Hook | None  # what changed the forward pass, if anything did
 
 
 def write_page(
     path: str | os.PathLike[str],
     model: GPT2,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompt: str,
     *,
     source: Source,
@@ -87,23 +89,29 @@ def write_page(
     top: int = 10,
     comparisons: Sequence[str] = (),
     candidates: Sequence[str] = (),
-    models: Sequence[tuple[Source, GPT2, Tokenizer]] = (),
+    models: Sequence[tuple[Source, GPT2, AnyTokenizer]] = (),
+    hooks: Sequence[Hook | None] = (),
+    changes: Sequence[str] = (),
     new_tokens: Sequence[int] = (),
     language: str = "en",
 ) -> Path:
     """Write the page for a prompt, and other contexts or models to compare it with; return where it is.
 
     The sliders start at the sampling settings given; `candidates` are followed from the start, by their
-    first token; `new_tokens` are what the model went on to write, through which the page can step. The file
-    appears whole or not at all. Raises `InputError` for settings out of range and for text that a model
+    first token; `hooks` change the forward passes, of the prompt, the comparisons and the models in this
+    order, and `changes` says so in words; `new_tokens` are what the model went on to write, through which
+    the page can step unless a hook changed it. The file appears whole or not at all. Raises `InputError` for settings out of range and for text that a model
     cannot take, and `MiniGPTError` if the file cannot be written.
     """
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))
     speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
-    data = page_data(speakers, [prompt, *comparisons], candidates, settings, top, language)
-    ids = data["contexts"][0]["tokens"]
-    data["steps"] = numbers.steps(model, ids, new_tokens, temperature)
+    told = tell_all(speakers, [prompt, *comparisons], hooks)
+    data = page_data(speakers, told, candidates, settings, top, language) | {
+        "changes": [harmless(change) for change in changes]
+    }
+    if not any(hooks):
+        data["steps"] = numbers.steps(model, told[0].passed.ids, new_tokens, temperature)
     try:
         write_whole(destination, render(data, prompt))
     except OSError as error:
@@ -138,8 +146,9 @@ def show(prompt: str, model: str | None = None, *, height: int = 900, language: 
     """The page of a prompt for a notebook cell; `model` is a name or path as `minigpt.load` takes it."""
     settings = checked_settings(1.0, 0, 1.0, 0.0, language)
     source = find(model)
-    data = page_data([Speaker(source, *load(source))], [prompt], (), settings, 10, language)
-    return Page(render(data | {"steps": []}, prompt), height)
+    speakers = [Speaker(source, *load(source))]
+    data = page_data(speakers, tell_all(speakers, [prompt]), (), settings, 10, language)
+    return Page(render(data, prompt), height)
 
 
 # ------------------------------------------------------------------------------------- everything in the page
@@ -147,14 +156,13 @@ def show(prompt: str, model: str | None = None, *, height: int = 900, language: 
 
 def page_data(
     speakers: Sequence[Speaker],
-    texts: Sequence[str],
+    told: Sequence[Told],
     candidates: Sequence[str],
     settings: dict[str, Number],
     top: int,
     language: str,
 ) -> dict[str, Any]:
     """A written page: the first model's contexts, then the prompt as each other model sees it."""
-    told = tell_all(speakers, texts)
     pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
     vocabularies = unique_texts(speakers)
     own = [in_other_words(pins, vocabularies[0], vocabularies[at]) for at in speaks(speakers, vocabularies)]
@@ -166,6 +174,8 @@ def page_data(
         "pins": pins,
         "notes": notes,
         "live": None,
+        "steps": [],
+        "changes": [],
         "rowsOfHead": [head_rows(s.model, told, n, own[n]) for n, s in enumerate(speakers)],
         "contexts": [context(speakers, t, watched[t.speaker], own[t.speaker], n_opened) for t in told],
     }
@@ -184,8 +194,8 @@ def frame(
         "language": language,
         "settings": settings,
         "models": [about(speaker, n) for speaker, n in zip(speakers, at, strict=True)],
-        "vocabularies": vocabularies,
-        "functions": functions(),
+        "vocabularies": [joined(texts) for texts in vocabularies],
+        "functions": functions(speakers[0].tokenizer),
         "lines": numbers.lines(speakers[0].model),
         "words": json.loads((Path(__file__).parent / "words.json").read_text(encoding="utf-8")),
         "glossary": json.loads(GLOSSARY.read_text(encoding="utf-8")),
@@ -196,7 +206,7 @@ def about(speaker: Speaker, vocabulary: int, half: bool = True) -> dict[str, Any
     """A model: its name and size, and the few of its parameters that every view needs."""
     source, config = speaker.source, speaker.model.config
     harmless_source = replace(source, name=harmless(source.name), origin=harmless(source.origin))
-    head = speaker.model.parameters.lm_head
+    rows = speaker.model.parameters.wte
     return {
         **model_document(harmless_source, speaker.model),
         "vocabulary": vocabulary,
@@ -205,18 +215,21 @@ def about(speaker: Speaker, vocabulary: int, half: bool = True) -> dict[str, Any
         "scales": [config.attention_scale(layer) for layer in range(config.n_layer)],
         "norms": numbers.normalisers(speaker.model, half),
         "half": half,
-        "unseen": numbers.flags(numbers.same_rows(head), len(head)),
+        "unseen": numbers.flags(numbers.same_rows(rows), len(rows)),
     }
 
 
-def tell_all(speakers: Sequence[Speaker], texts: Sequence[str]) -> list[Told]:
+def tell_all(
+    speakers: Sequence[Speaker], texts: Sequence[str], hooks: Sequence[Hook | None] = ()
+) -> list[Told]:
     """The forward passes: every text by the first model, the first text by every other."""
     asked = [*((text, 0) for text in texts), *((texts[0], n) for n in range(1, len(speakers)))]
     ids = [prompt_ids(speakers[n].model, speakers[n].tokenizer, text) for text, n in asked]
     size = min(shown_tokens(speakers[n].model, ids) for _text, n in asked)
+    changed = [*hooks, *[None] * (len(asked) - len(hooks))]
     return [
-        Told(text, n, numbers.run(speakers[n].model, tokens, size))
-        for (text, n), tokens in zip(asked, ids, strict=True)
+        Told(text, n, numbers.run(speakers[n].model, tokens, size, hook), hook)
+        for (text, n), tokens, hook in zip(asked, ids, changed, strict=True)
     ]
 
 
@@ -236,7 +249,7 @@ def context(
         **numbers.overview(model, p, told.text),
         "blocks": [numbers.opened(model, p, i, last, first, True) for i in range(model.config.n_layer)],
         "lens": numbers.lens(model, p, watched),
-        "parts": {token: numbers.parts(model, p.ids, token) for token in explained},
+        "parts": {token: numbers.parts(model, p.ids, token, told.hook) for token in explained},
     }
 
 
@@ -260,7 +273,7 @@ def shown_tokens(model: GPT2, contexts: Iterable[Sequence[int]]) -> int:
 def opened_tokens(models: Sequence[GPT2]) -> int:
     """Of how many tokens at the end of each context the file holds q, k and v."""
     each = sum(3 * model.config.n_layer * model.config.n_embd for model in models)
-    return max(FEWEST_OPENED, VECTOR_BUDGET // each)
+    return min(MOST_OPENED, max(FEWEST_OPENED, VECTOR_BUDGET // each))
 
 
 def watched_tokens(told: Sequence[Told], speaker: int, pins: Sequence[int]) -> Int[np.ndarray, " watched"]:
@@ -276,7 +289,7 @@ def head_rows(model: GPT2, told: Sequence[Told], speaker: int, pins: Sequence[in
 
 
 def followed(
-    tokenizer: Tokenizer, candidates: Sequence[str], passes: Sequence[Pass]
+    tokenizer: AnyTokenizer, candidates: Sequence[str], passes: Sequence[Pass]
 ) -> tuple[list[int], list[str]]:
     """The tokens that the page follows from the start, and what is to be said about them.
 
@@ -305,17 +318,22 @@ def unique(ids: Iterable[int]) -> list[int]:
 # ------------------------------------------------------------------------------------------- vocabularies
 
 
-@functools.cache
-def token_texts(tokenizer: Tokenizer) -> list[str]:
-    """Every token as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return [visible(tokenizer.token_bytes(i)) for i in range(tokenizer.n_vocab)]
+def token_texts(speaker: Speaker) -> list[str]:
+    """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
+    ids = range(speaker.model.config.vocab_size)
+    return [visible_token(speaker.tokenizer, token_id).replace(" ", "␣") for token_id in ids]
+
+
+def joined(texts: Sequence[str]) -> str:
+    """A vocabulary as one text: no token has a space in it that is not drawn as ␣."""
+    return " ".join(texts)
 
 
 def unique_texts(speakers: Sequence[Speaker]) -> list[list[str]]:
     """The vocabularies that the models have, each once."""
     found: list[list[str]] = []
     for speaker in speakers:
-        texts = token_texts(speaker.tokenizer)
+        texts = token_texts(speaker)
         if texts not in found:
             found.append(texts)
     return found
@@ -323,7 +341,7 @@ def unique_texts(speakers: Sequence[Speaker]) -> list[list[str]]:
 
 def speaks(speakers: Sequence[Speaker], vocabularies: Sequence[Sequence[str]]) -> list[int]:
     """The number of each model's vocabulary."""
-    return [vocabularies.index(token_texts(speaker.tokenizer)) for speaker in speakers]
+    return [vocabularies.index(token_texts(speaker)) for speaker in speakers]
 
 
 def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequence[str]) -> list[int]:
@@ -337,10 +355,10 @@ def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequenc
 # ------------------------------------------------------------------------------------ the code behind a view
 
 
-def functions() -> dict[str, list[dict[str, str]]]:
+def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
     """The code behind each view."""
     code: dict[str, list[Callable[..., Any]]] = {
-        "tokens": [Tokenizer.encode],
+        "tokens": [type(tokenizer).encode],
         "embeddings": [model_code.embed],
         "block": [model_code.block],
         "norm": [model_code.layer_norm],

@@ -33,7 +33,7 @@ def render(data: dict[str, Any], prompt: str, *, live: bool = False) -> str:
     parts = {
         # What could end or confuse a script element (`</script>`, `<!--`, `<script`) begins with `<`.
         "data": document.replace("<", "\\u003c"),
-        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or '<|endoftext|>'} · minigpt"),
+        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or 'an empty prompt'} · minigpt"),
         "language": data["language"],
         "policy": policy(style(), script(), live),
         "version": __version__,

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ..errors import InputError, MiniGPTError
-from ..sampling import Number
+from ..ranges import Number
 from .answers import Answers, BusyError, StaleError
 from .build import Speaker, followed, frame, token_texts
 from .document import policy, render, script, style
@@ -69,11 +69,12 @@ def live_document(
     (passed,) = answers.passes.values()
     pins, notes = followed(first.tokenizer, (), [passed])
     data = {
-        **frame([first], [token_texts(first.tokenizer)], settings, language),
+        **frame([first], [token_texts(first)], settings, language),
         "rows": 10,
         "pins": pins,
         "notes": notes,
         "steps": [],
+        "changes": [],
         "live": {"path": f"{path}ask", "models": answers.names, "text": prompt},
         "contexts": [context],
     }

@@ -13,12 +13,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..cli.terminal import harmless
-from ..hooks import Hook, as_it_is
+from ..hooks import Hook
 from ..inspection.attribution import attribute
+from ..inspection.intervention import chain
 from ..inspection.lens import residual_names, unembed
 from ..inspection.tracing import file_name, trace
 from ..model import GPT2, softmax
-from ..sampling import Number, check_finite, probabilities
+from ..ranges import Number
+from ..sampling import check_finite, probabilities
 from ..scoring import largest
 
 # The vectors of one position inside a block, in the order in which they come to be.
@@ -43,18 +45,18 @@ class Pass:
         return len(self.ids) - self.size
 
 
-def run(model: GPT2, ids: list[int], most: int, watch: Hook = as_it_is) -> Pass:
-    """One forward pass, of which the last tokens are kept. `watch` may end it, by an exception."""
+def run(model: GPT2, ids: list[int], most: int, hook: Hook | None = None, watch: Hook | None = None) -> Pass:
+    """One forward pass, of which the last tokens are kept. `hook` may change it, `watch` may end it."""
     size = min(most, len(ids))
     kept: dict[str, np.ndarray] = {}
 
     def keep(name: str, array: np.ndarray) -> np.ndarray:
-        watch(name, array)
         if not name.endswith(("masked_scores", ".scale", "logits")):
             kept[name] = cropped(name, array, size)
         return array
 
-    logits = model(ids, hook=keep, logits_to_keep=1)[0]
+    # A hook gets the logits of all tokens, as it would in model(ids, hook=hook).
+    logits = model(ids, hook=chain(hook, watch, keep), logits_to_keep=0 if hook else 1)[-1]
     check_finite(logits)
     return Pass(ids, size, kept, logits)
 
@@ -190,10 +192,10 @@ def lens(model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str
     }
 
 
-def parts(model: GPT2, ids: Sequence[int], token: int) -> str:
+def parts(model: GPT2, ids: Sequence[int], token: int, hook: Hook | None = None) -> str:
     """What each part added to a token's logit: wte, wpe, heads, biases of c_proj, MLPs, bias of ln_f."""
-    found = attribute(model, ids, token)
-    sums = (found.embedding, found.heads, found.attention_bias, found.mlps, [found.final_bias])
+    found = attribute(model, ids, token, hook=hook)
+    sums = (found.embedding, found.heads, found.attention_bias, found.mlps, [found.final_bias + found.hook])
     return numbers(np.concatenate([np.ravel(part) for part in sums]))
 
 
@@ -237,14 +239,14 @@ def column(model: GPT2, name: str, index: int) -> dict[str, str | float]:
     return {"weights": numbers(found.weight[:, index]), "bias": float(found.bias[index])}
 
 
-def same_rows(head: Float[np.ndarray, "vocab n_embd"]) -> Int[np.ndarray, " tokens"]:
+def same_rows(wte: Float[np.ndarray, "vocab n_embd"]) -> Int[np.ndarray, " tokens"]:
     """The largest set of tokens whose rows are one and the same; empty if every token has its own.
 
     Such tokens never occurred in training: weight decay or the push away from every text treated them alike.
     """
-    _, groups, counts = np.unique(head[:, :2], axis=0, return_inverse=True, return_counts=True)
+    _, groups, counts = np.unique(wte[:, :2], axis=0, return_inverse=True, return_counts=True)
     group = np.flatnonzero(groups.ravel() == counts.argmax())
-    group = group[(head[group] == head[group[0]]).all(axis=-1)]
+    group = group[(wte[group] == wte[group[0]]).all(axis=-1)]
     return group if group.size > 1 else group[:0]
 
 

@@ -166,9 +166,10 @@ class CTranslate2:
     def __init__(self, folder: Path) -> None:
         import ctranslate2
 
-        from minigpt.tokenizer import vocabulary
+        from minigpt.checkpoints.tokenizer_files import vocab_of
+        from minigpt.tokenizer import Tokenizer
 
-        self.names = list(vocabulary())
+        self.names = list(vocab_of(Tokenizer()))
         self.generator = ctranslate2.Generator(
             str(folder / f"ctranslate2-{self.compute_type}"), compute_type=self.compute_type
         )

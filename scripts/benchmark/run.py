@@ -204,12 +204,11 @@ def prepare(folder: Path | None, stack: ExitStack) -> Path:
 
 def write_tokenizer(folder: Path) -> None:
     """The official vocabulary in the files that other libraries read."""
-    from minigpt.tokenizer import vocabulary
+    from minigpt.checkpoints.tokenizer_files import tokenizer_files
+    from minigpt.tokenizer import Tokenizer
 
-    ids = {name: index for index, name in enumerate(vocabulary())}
-    (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
-    merges = (ROOT / "minigpt" / "data" / "vocab.bpe").read_bytes()
-    (folder / "merges.txt").write_bytes(merges)
+    for name, content in tokenizer_files(Tokenizer()).items():
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 def print_tables(report: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ from functools import cache
 
 import pytest
 
-from minigpt.checkpoints.load import Source, find, load
+from minigpt.checkpoints.find import Source, find
+from minigpt.checkpoints.load import load
 from minigpt.errors import MiniGPTError
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer

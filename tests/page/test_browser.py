@@ -307,7 +307,7 @@ def test_context_can_be_changed(show: Callable[..., Seen]) -> None:
 def test_empty_prompt_says_what_the_model_starts_from(show: Callable[..., Seen]) -> None:
     seen = show("empty")
     assert seen.page.locator(".opening .written").text_content() == "<|endoftext|>"
-    assert seen.page.title() == "<|endoftext|> · minigpt"
+    assert seen.page.title() == "an empty prompt · minigpt"
     note = seen.page.locator("#tokens-note")
     assert note.is_visible()
     assert note.text_content() == (

@@ -16,10 +16,7 @@ transformers = pytest.importorskip("transformers", reason="the parity tests comp
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-import minigpt  # noqa: E402
 from minigpt.checkpoints.load import load_model  # noqa: E402
-from minigpt.checkpoints.tokenizer_files import other_tokenizer  # noqa: E402
-from minigpt.tokenizer import vocabulary  # noqa: E402
 from tests.parity.reference import (  # noqa: E402
     FLOAT32_TOLERANCE,
     FLOAT64_TOLERANCE,
@@ -96,8 +93,8 @@ def test_attention_that_is_reordered_and_upcast(tmp_path: Path) -> None:
     assert_same_logits(tmp_path)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_narrow_types(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_types(tmp_path: Path, dtype: str) -> None:
     make_model().to(getattr(torch, dtype)).save_pretrained(tmp_path)
     assert_same_tensors(tmp_path)
 
@@ -144,21 +141,32 @@ def test_a_head_in_the_file_of_a_tied_model(tmp_path: Path, what: str) -> None:
     assert_same_tensors(tmp_path)
 
 
+@pytest.mark.parametrize("kinds", [("ln_1.bias", "ln_2.bias", "ln_f.bias"), (".bias",)], ids=["norms", "all"])
+@pytest.mark.parametrize("kind", ["GPT2LMHeadModel", "GPT2Model"])
+def test_a_model_that_was_trained_without_biases(tmp_path: Path, kinds: tuple[str, ...], kind: str) -> None:
+    make_model(kind).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    rewrite(tmp_path, **dict.fromkeys((name for name in tensors if name.endswith(kinds)), None))
+    assert_same_tensors(tmp_path)
+
+
+def test_a_model_with_a_second_head(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make_model("GPT2DoubleHeadsModel", num_labels=1).save_pretrained(tmp_path)
+    assert_same_tensors(tmp_path)
+    assert "multiple_choice_head.summary" in capfd.readouterr().err
+
+
+def test_a_head_that_trl_puts_beside_the_model(tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path)
+    wte = load_file(tmp_path / "model.safetensors")["transformer.wte.weight"]
+    head = {"v_head.summary.weight": torch.ones(1, 24), "v_head.summary.bias": torch.zeros(1)}
+    rewrite(tmp_path, **head, **{"lm_head.weight": wte.clone()})
+    assert_same_tensors(tmp_path)
+
+
 def test_aliases_and_absent_values(tmp_path: Path) -> None:
     make_model().save_pretrained(tmp_path)
     config = {"model_type": "gpt2", "vocab_size": 101, "max_position_embeddings": 24, "hidden_size": 24}
     config |= {"num_hidden_layers": 3, "num_attention_heads": 4}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert_same_tensors(tmp_path)
-
-
-def test_the_tokenizer_files_that_transformers_writes_are_gpt2s(tmp_path: Path) -> None:
-    merges = (Path(minigpt.__file__).parent / "data" / "vocab.bpe").read_text(encoding="utf-8")
-    pairs = [tuple(line.split(" ")) for line in merges.split("\n")[1:] if line]
-    ids = {token: token_id for token_id, token in enumerate(vocabulary())}
-    transformers.GPT2Tokenizer(vocab=ids, merges=pairs).save_pretrained(tmp_path)
-    assert (tmp_path / "tokenizer.json").exists()
-    assert other_tokenizer(tmp_path) is None
-    other = transformers.GPT2Tokenizer(vocab=ids, merges=[*pairs[1:], pairs[0]])
-    other.save_pretrained(tmp_path)
-    assert other_tokenizer(tmp_path) == "tokenizer.json"

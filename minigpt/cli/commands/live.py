@@ -2,38 +2,53 @@
 
 import argparse
 import webbrowser
+from dataclasses import dataclass
 
 from ...errors import InputError, notice
-from . import add_model_arguments, open_model, read_standard_input, text
+from ...page.build import LANGUAGES, Speaker, checked_settings
+from ...page.live import serve
+from ..options import SubjectOptions, add_prompt
+from ..passes import open_model
+from ..text_files import read_prompt
 
-HELP = "the page, alive: type a prompt, and tokens, attention and logits change with it"
+PORTS = 2**16
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options(SubjectOptions):
+    """How the page is opened."""
+
+    no_browser: bool
+    lang: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if self.json:
+            raise InputError("--json: a live page is no document; `minigpt PROMPT --json` prints one.")
+        if not 0 <= self.port < PORTS:
+            raise InputError(f"--port is {self.port}; it must be 0 (any that is free) to {PORTS - 1}.")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The prompt to begin with, and how the page is opened."""
-    parser.add_argument("prompt", metavar="PROMPT", nargs="?", type=text, default="I love", help="(I love)")
-    add_model_arguments(parser)
+    add_prompt(parser, 'minigpt live "I love" --lang ko', default="I love")
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open nothing")
-    parser.add_argument("--lang", choices=["en", "ko"], default="en", help="language of the page (en)")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="port of 127.0.0.1 (any free one)")
+    parser.add_argument("--lang", choices=LANGUAGES, default="en", help="the language of the page (en)")
+    parser.add_argument(
+        "--port", type=int, metavar="N", default=0, help="the port on 127.0.0.1 (any that is free)"
+    )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Serve the page until Ctrl-C."""
-    if args.json:
-        raise InputError("--json: a page has no document; leave it out.")
-    if not 0 <= args.port < 2**16:
-        raise InputError(f"--port is {args.port}; it must be 0 (any free one) to 65535.")
-    prompt = read_standard_input() if args.prompt == "-" else args.prompt
-    speaker = open_model(args)
-    from ...page.build import Speaker, checked_settings
-    from ...page.live import serve
+    prompt, checkpoint = read_prompt(options.prompt), open_model(options)
+    speaker = Speaker(checkpoint.source, checkpoint.model, checkpoint.tokenizer)
+    settings = checked_settings(1.0, 0, 1.0, 0.0, options.lang)
 
     def ready(address: str) -> None:
         print(address, flush=True)
-        notice("serving the page on this machine alone; Ctrl-C ends it.")
-        if not args.no_browser:
+        notice("the page is served to this machine alone; Ctrl-C ends it.")
+        if not options.no_browser:
             webbrowser.open(address)
 
-    settings = checked_settings(1.0, 0, 1.0, 0.0, args.lang)
-    serve(Speaker(*speaker), prompt, settings=settings, language=args.lang, port=args.port, ready=ready)
+    serve(speaker, prompt, settings=settings, language=options.lang, port=options.port, ready=ready)

@@ -3,14 +3,19 @@ import { floats, halves, ranking } from "./arithmetic.js";
 import { contexts, state } from "./store.js";
 import { data } from "./words.js";
 
-export const models = data.models.map(readModel);
+/* A vocabulary travels as one text, in which spaces divide the tokens: in a token they are drawn as ␣. */
+const vocabularies = new Map();
+function vocabulary(n) {
+  if (!vocabularies.has(n)) vocabularies.set(n, data.vocabularies[n].split(" "));
+  return vocabularies.get(n);
+}
 
 function readModel(raw) {
   const norms = (raw.half ? halves : floats)(raw.norms);
   const bits = Uint8Array.from(atob(raw.unseen), (letter) => letter.charCodeAt(0));
   return {
     ...raw,
-    texts: data.vocabularies[raw.vocabulary],
+    texts: vocabulary(raw.vocabulary),
     /* Gain (0) and offset (1) of a layer norm; they are numbered in the order of the forward pass. */
     norm: (n, which) => norms.subarray((2 * n + which) * raw.n_embd, (2 * n + which + 1) * raw.n_embd),
     isUnseen: (id) => ((bits[id >> 3] >> (7 - (id & 7))) & 1) === 1,
@@ -18,6 +23,8 @@ function readModel(raw) {
     columns: new Map(), // of the linear layers, as the live model gave them
   };
 }
+
+export const models = data.models.map(readModel);
 
 /* Another model of the live page; `texts` is its vocabulary, or null for the first one's. */
 export function addModel(raw, texts) {

@@ -68,6 +68,8 @@ function showHead() {
     layers: model.n_layer,
     heads: model.n_head,
   });
+  $("changes").hidden = !data.changes.length;
+  $("changes").textContent = t("head.changes", { changes: data.changes.join("; ") });
   $("title").textContent = t("head.title", {
     contexts: contexts.map((context) => `“${short(context)}”`).join(t("head.and")),
   });

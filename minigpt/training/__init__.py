@@ -1,0 +1,1 @@
+"""Learning: data, losses, the optimizer, and the loop that runs them."""

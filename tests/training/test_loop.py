@@ -1,0 +1,325 @@
+"""A run learns, stops, goes on as if it had not stopped, and never loses what it has saved."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigpt
+from minigpt.errors import CheckpointError, InputError, NumericsError
+from minigpt.model import GPT2
+from minigpt.parallel import Threads
+from minigpt.parameters import Config, arrays_by_name
+from minigpt.tokenizer import Tokenizer
+from minigpt.training import loop
+from minigpt.training.data import Corpus, random_windows, read_corpus, split_tails, tokenize
+from minigpt.training.flat import flatten
+from minigpt.training.loop import Progress, Reporter, Run, Training, resume, train
+from minigpt.training.losses import language_modelling
+from minigpt.training.optimizer import AdamW
+from minigpt.training.settings import Settings
+from minigpt.training.state import STATE
+from minigpt.training.step import batch_gradients
+
+TEXT = "".join(f"{n} sheep and {n + 1} goats went up the hill.\n" for n in range(120))
+BYTES = Tokenizer.train([TEXT], 256)
+MODEL = GPT2.random(Config(vocab_size=256, n_positions=16, n_embd=24, n_layer=2, n_head=2), seed=1)
+CORPUS = split_tails([TEXT])
+
+
+class Notes(Reporter):
+    """Everything that a run tells."""
+
+    def __init__(self, after: Callable[[int], None] = lambda step: None) -> None:
+        self.after = after
+        self.steps: list[Progress] = []
+        self.tests: list[int] = []
+        self.samples: list[str] = []
+        self.warnings: list[str] = []
+
+    def step(self, progress: Progress) -> None:
+        self.steps.append(progress)
+        self.after(progress.step)
+
+    def held_out(self, step: int, loss: float, bits_per_byte: float) -> None:
+        self.tests.append(step)
+
+    def sample(self, step: int, text: str) -> None:
+        self.samples.append(text)
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def learn(
+    out: Path | None = None, notes: Reporter | None = None, model: GPT2 = MODEL, **settings: Any
+) -> Run:
+    options = {"steps": 12, "batch_size": 4, "threads": 2} | settings
+    return train(model, BYTES, CORPUS, out, Settings(**options), notes)
+
+
+def same_parameters(one: GPT2, other: GPT2) -> bool:
+    others = arrays_by_name(other.parameters)
+    return all((array == others[name]).all() for name, array in arrays_by_name(one.parameters).items())
+
+
+def interrupt_after(step: int) -> Callable[[int], None]:
+    return lambda done: os.kill(os.getpid(), signal.SIGINT) if done == step else None
+
+
+# -------------------------------------------------------------------------------------------- learning
+
+
+def test_one_batch_is_learnt_by_heart() -> None:
+    flat = flatten(GPT2.random(Config(vocab_size=61, n_positions=12, n_embd=48, n_layer=2, n_head=4)))
+    optimizer = AdamW(flat, 0.9, 0.95, 1e-8, 0.0)
+    ids, targets = np.random.default_rng(0).integers(0, 61, (2, 3, 12))
+    with Threads(2) as threads:
+        for _ in range(200):
+            found: dict[str, np.ndarray] = {}
+            batch = language_modelling(ids, targets, ids.size, flat.buffer.dtype)
+            loss = batch_gradients(flat.model, [batch], threads, found)
+            optimizer.step(found, 3e-3, 1.0, threads)
+    assert loss < 0.01
+
+
+def test_a_run_learns_and_says_so() -> None:
+    notes = Notes()
+    run = learn(None, notes, steps=40, learning_rate=1e-2)
+    assert run.finished
+    assert len(notes.steps) == len(run.history.losses) == 40
+    assert run.history.losses[0] == pytest.approx(np.log(256), rel=0.05)
+    assert np.mean(run.history.losses[-5:]) < 3.5
+    assert notes.tests[0] == 0
+    assert notes.tests[-1] == 40
+    assert len(notes.samples) == 5
+    assert run.history.held_out[-1] == (40, run.held_out_loss)
+    assert run.bits_per_byte == pytest.approx(run.held_out_loss / np.log(2))  # a token is a byte here
+    assert notes.steps[-1].seconds_left == 0
+    assert repr(run).startswith("Run(40 of 40 steps; held-out text: ")
+    assert "<svg" in run._repr_html_()
+
+
+def test_the_model_that_was_given_is_not_changed() -> None:
+    before = {name: array.copy() for name, array in arrays_by_name(MODEL.parameters).items()}
+    run = learn()
+    assert not same_parameters(run.model, MODEL)
+    assert all((array == before[name]).all() for name, array in arrays_by_name(MODEL.parameters).items())
+    with pytest.raises(ValueError, match="read-only"):
+        run.model.parameters.wte[0, 0] = 1.0
+
+
+def test_the_same_seed_repeats_a_run_bit_for_bit_and_another_does_not() -> None:
+    one, two, other = learn(seed=3), learn(seed=3), learn(seed=4)
+    assert one.history == two.history
+    assert same_parameters(one.model, two.model)
+    assert one.history.losses != other.history.losses
+
+
+def test_accumulation_is_a_larger_batch() -> None:
+    tokens = tokenize(CORPUS, BYTES, 16)
+    plan = Settings(steps=5, batch_size=4, accumulation=3, threads=2).plan(MODEL, 5)
+    with Threads(2) as threads:
+        training = Training(MODEL, tokens, plan)
+        parts = [part for parts in training.batches(threads) for part in parts]
+        weights = [part.loss.weights for part in parts]  # type: ignore[attr-defined]
+        assert sum(w.sum() for w in weights) == pytest.approx(1.0)
+        assert len({w.flat[0] for w in weights}) == 1
+        training.step(threads)
+    assert training.optimizer.steps == 1
+
+
+def test_a_float64_model_is_trained_in_float32() -> None:
+    assert learn(model=MODEL.astype(np.float64)).model.parameters.wte.dtype == np.float32
+
+
+# -------------------------------------------------------------------------------- stopping and going on
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = learn(tmp_path / "whole")
+    stopped = learn(tmp_path / "stopped", Notes(interrupt_after(5)))
+    assert (stopped.steps, stopped.finished) == (5, False)
+    again = resume(tmp_path / "stopped", CORPUS, Notes(interrupt_after(8)))
+    assert again.steps == 8
+    end = resume(tmp_path / "stopped", CORPUS)
+    assert end.finished
+    assert end.history.losses == whole.history.losses
+    assert end.held_out_loss == whole.held_out_loss
+    assert same_parameters(end.model, whole.model)
+    names = [STATE, "model.safetensors", "config.json", "tokenizer.json"]
+    for name in names[1:]:
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_ctrl_c_means_again_what_it_meant_before(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    learn(None, Notes(interrupt_after(2)))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    def twice(step: int) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(None, Notes(twice))
+
+
+def test_a_run_goes_on_from_its_own_files(tmp_path: Path) -> None:
+    file = tmp_path / "sheep.txt"
+    file.write_text(TEXT, encoding="utf-8")
+    train(MODEL, BYTES, read_corpus([file]), tmp_path / "run", Settings(steps=4, batch_size=2, threads=1))
+    assert resume(tmp_path / "run").finished
+    file.write_text(TEXT + "And a dog.", encoding="utf-8")
+    with pytest.raises(InputError, match="not the one that the run began with"):
+        resume(tmp_path / "run")
+    file.unlink()
+    with pytest.raises(InputError, match=r"sheep\.txt: No such file"):
+        resume(tmp_path / "run")
+
+
+def test_what_is_saved_is_a_checkpoint_like_any_other(tmp_path: Path) -> None:
+    run = learn(tmp_path / "run")
+    model, tokenizer = minigpt.load(tmp_path / "run")
+    assert tokenizer.encode("sheep") == BYTES.encode("sheep")
+    np.testing.assert_allclose(model([1, 2, 3]), run.model([1, 2, 3]), rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------- folders and the disk
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "novel.txt").write_text("mine")
+    with pytest.raises(InputError, match="other: holds something else"):
+        learn(tmp_path / "other")
+    with pytest.raises(InputError, match=r"novel\.txt: is a file"):
+        learn(tmp_path / "other" / "novel.txt")
+    with pytest.raises(InputError, match=r"there is no training\.safetensors to go on from"):
+        resume(tmp_path / "other")
+    learn(tmp_path / "run", steps=1)
+    with pytest.raises(InputError, match="holds a run of its own; go on with it by --resume"):
+        learn(tmp_path / "run")
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["novel.txt"]
+
+
+def test_a_full_disk_on_the_way_costs_nothing_that_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    saved: list[int] = []
+    writes = loop.save_state
+
+    def full_after_three(folder: Path, state: Any) -> None:
+        if len(saved) >= 3:
+            raise CheckpointError("the disk is full")
+        saved.append(state.facts["steps_done"])
+        writes(folder, state)
+
+    monkeypatch.setattr(loop, "save_state", full_after_three)
+    notes = Notes()
+    with pytest.raises(CheckpointError, match="full"):  # of the last, which nobody must believe to be saved
+        learn(tmp_path / "run", notes)
+    assert saved == [1, 2, 3]
+    assert notes.warnings == ["the disk is full"] * 9
+    monkeypatch.undo()
+    assert same_parameters(resume(tmp_path / "run", CORPUS).model, learn().model)
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minigpt.training import state
+
+    learn(tmp_path / "run")
+    before = (tmp_path / "run" / STATE).read_bytes()
+
+    def broken(_tensors: Any, file: Path, _metadata: Any) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "save_file", broken)
+    with pytest.raises(CheckpointError, match=r"No space left on device\. What was saved before"):
+        resume(tmp_path / "run", CORPUS)
+    assert (tmp_path / "run" / STATE).read_bytes() == before
+    assert not list((tmp_path / "run").glob(".minigpt-*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_broken_state_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(content)
+    with pytest.raises(CheckpointError, match="is broken, or no state that minigpt saved"):
+        resume(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ refusing
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "steps, minutes: a run needs one of the two"),
+        ({"steps": 1, "minutes": 1.0}, "steps, minutes: a run needs one of the two"),
+        ({"steps": 0}, "steps is 0; it must be an integer, 1 or above"),
+        ({"steps": 1, "batch_size": -1}, "batch_size is -1; it must be an integer, 1 or above"),
+        ({"steps": 1, "learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0 and below 10"),
+        ({"minutes": float("nan")}, "minutes is nan"),
+        ({"steps": 1, "seed": -1}, "seed is -1; it must be an integer, 0 or above"),
+    ],
+)
+def test_impossible_settings_are_told(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings(**settings)
+
+
+def test_a_learning_rate_that_breaks_the_numbers_ends_the_run() -> None:
+    wild = replace(
+        MODEL, parameters=replace(MODEL.parameters, wpe=np.full_like(MODEL.parameters.wpe, np.inf))
+    )
+    with pytest.raises(NumericsError, match=r"gradient of step 1 is nan.*smaller learning rate"):
+        learn(model=wild)
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(InputError, match="it has 50,257 tokens, the model knows 256"):
+        train(MODEL, Tokenizer(), CORPUS, None, Settings(steps=1))
+
+
+def test_a_text_that_is_too_short_is_refused() -> None:
+    with pytest.raises(
+        InputError, match="it has 9 tokens to learn from; a context of n_positions = 16 needs"
+    ):
+        train(MODEL, BYTES, Corpus(("too short",), ("none",)), None, Settings(steps=1))
+
+
+# -------------------------------------------------------------------------------------------- minutes
+
+
+def test_minutes_are_measured_once_and_become_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "PROBE_SECONDS", 0.05)
+    timed = learn(steps=None, minutes=0.02)
+    assert timed.plan.steps >= 1
+    assert timed.finished
+    fixed = learn(steps=timed.plan.steps)
+    assert timed.history.losses == fixed.history.losses
+    assert timed.plan == fixed.plan
+
+
+def test_the_windows_of_a_step_depend_on_its_seed_alone() -> None:
+    ids = np.arange(100, dtype=np.int32)
+    inputs, targets = random_windows(ids, 7, 5, (1, 2, 3))
+    again, _ = random_windows(ids, 7, 5, (1, 2, 3))
+    assert (inputs == again).all()
+    assert (targets == inputs + 1).all()
+    assert (inputs != random_windows(ids, 7, 5, (1, 3, 3))[0]).any()
+    ends = [random_windows(ids, 1000, 5, (seed,)) for seed in range(3)]
+    assert min(window.min() for window, _ in ends) == 0  # every place can be drawn, the first and the last
+    assert max(window.max() for _, window in ends) == 99
