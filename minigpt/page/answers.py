@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints.find import find, official_here
-from ..checkpoints.hub import OFFICIAL
+from ..checkpoints.find import OFFICIAL, find, official_here
 from ..checkpoints.load import load
 from ..cli.passes import prompt_ids
 from ..errors import InputError, MiniGPTError

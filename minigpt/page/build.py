@@ -98,10 +98,11 @@ def write_page(
     """Write the page for a prompt, and other contexts or models to compare it with; return where it is.
 
     The sliders start at the sampling settings given; `candidates` are followed from the start, by their
-    first token; `hooks` change the forward passes, of the prompt, the comparisons and the models in this
-    order, and `changes` says so in words; `new_tokens` are what the model went on to write, through which
-    the page can step unless a hook changed it. The file appears whole or not at all. Raises `InputError` for settings out of range and for text that a model
-    cannot take, and `MiniGPTError` if the file cannot be written.
+    first token. `hooks` change the forward passes, of the prompt, the comparisons and the models in this
+    order, and `changes` says so in words. `new_tokens` are what the model went on to write; the page can step
+    through them unless a hook changed the pass. The file appears whole or not at all. Raises `InputError` for
+    settings out of range and for text that a model cannot take, and `MiniGPTError` if the file cannot be
+    written.
     """
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))

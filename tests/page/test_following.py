@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoints.load import Source
+from minigpt.checkpoints.find import Source
 from minigpt.inspection import Trace, trace
 from minigpt.model import GPT2
 from minigpt.page.build import write_page

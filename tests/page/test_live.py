@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from minigpt.checkpoints.load import Source
+from minigpt.checkpoints.find import Source
 from minigpt.errors import InputError, MiniGPTError
 from minigpt.inspection import trace
 from minigpt.inspection.attribution import attribute
