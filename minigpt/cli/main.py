@@ -33,6 +33,7 @@ COMMANDS = {
     "sizes": "parameters by part, bytes of file and cache, operations per token",
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
+    "live": "the page, alive: type a prompt, and tokens, attention and logits change with it",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",
 }
 DESCRIPTION = """\
@@ -42,6 +43,7 @@ Show how GPT-2 finds the next word: tokens, embeddings, blocks, logits, softmax.
   minigpt "I love" -n 40 --temperature 0.7     and what the model goes on to write
   minigpt "I love" --compare "I hate"          the same tokens after another prompt
   minigpt "I love" --html love.html            a page to look at and play with
+  minigpt live                                 the same page, with the model answering as you type
 """
 EXIT_ERROR, EXIT_ARGUMENTS, EXIT_INTERRUPTED = 1, 2, 130
 
