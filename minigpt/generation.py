@@ -314,7 +314,7 @@ def generate_text(
     Afterwards the result holds `text`, `ids` and `stop_reason`. Raises what `generate` raises.
     """
     ids = encode_prompt(tokenizer, prompt)
-    if stop_ids == "end_of_text":
+    if isinstance(stop_ids, str) and stop_ids == "end_of_text":
         stop_ids = tokenizer.end_of_text
     generation = generate(model, ids, max_new_tokens=max_new_tokens, seed=seed, stop_ids=stop_ids, **sampling)
     return TextGeneration(generation, tokenizer, stop)

@@ -293,7 +293,7 @@ class Tokenizer:
         """
         _check_text(text)
         ids: list[int] = []
-        for stretch in self._without_added(text, allow_special):
+        for stretch in self.stretches(text, allow_special):
             if isinstance(stretch, int):
                 ids.append(stretch)
             else:
@@ -319,7 +319,7 @@ class Tokenizer:
             self._remembered[piece] = ids
         return ids
 
-    def _without_added(self, text: str, allow_special: bool) -> Iterable[str | int]:
+    def stretches(self, text: str, allow_special: bool = False) -> list[str | int]:
         """The text cut at its added tokens, each of which is its id."""
         stretches: list[str | int] = [text]
         for normalized in (False, True):

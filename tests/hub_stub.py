@@ -4,13 +4,15 @@
         hub.add("owner/name", {"config.json": b"{}", "model.safetensors": weights})
         hub.faults["model.safetensors"] = [Drop(after=1000)]
 
-What it speaks is what the Hub answers to `huggingface_hub`: HEAD and GET of
+What it speaks is what the Hub answers to `huggingface_hub`: `/api/models/{repository}/revision/{revision}`,
+which lists the files (for faults it is called "listing"), and HEAD and GET of
 `/{repository}/resolve/{revision}/{file}` with `ETag`, `X-Repo-Commit`, `X-Linked-Etag` and `X-Linked-Size`.
 Weights are stored elsewhere: their answer is a redirect to `/storage/...` under another host name, as with
 the Hub's own storage, and the token must not go there. Every request is kept in `hub.requests`.
 """
 
 import hashlib
+import json
 import re
 import socket
 import threading
@@ -145,13 +147,37 @@ class _Handler(BaseHTTPRequestHandler):
         """Be quiet."""
 
     def _answer(self) -> None:
+        self.path = re.sub(r"^http://[^/]+", "", self.path)  # what is before it, a proxy is told
         self.hub.requests.append(Request(self.command, self.path, dict(self.headers)))
         path = self.path.partition("?")[0]
         if match := re.fullmatch(r"/storage/(.+)/resolve/([^/]+)/([^/]+)", path):
             return self._serve(*match.groups(), stored=True)
         if match := re.fullmatch(r"/(.+)/resolve/([^/]+)/([^/]+)", path):
             return self._serve(*match.groups(), stored=False)
+        if match := re.fullmatch(r"/api/models/(.+)/revision/([^/]+)", path):
+            return self._list(*match.groups())
         return self._error(404, {"X-Error-Code": "RepoNotFound"})
+
+    def _list(self, repository: str, revision: str) -> None:
+        if self._misbehave(self.hub.next_fault(self.command, "listing")):
+            return None
+        files = {
+            key[2]: content for key, content in self.hub.files.items() if key[:2] == (repository, revision)
+        }
+        if not files:
+            return self._error(404, {"X-Error-Code": "RepoNotFound"})
+        siblings = [{"rfilename": file, **self._about(file, content)} for file, content in files.items()]
+        commit = COMMIT if revision == "main" else revision
+        body = json.dumps({"id": repository, "sha": commit, "siblings": siblings}).encode()
+        return self._send(200, {"Content-Type": "application/json"}, body)
+
+    def _about(self, file: str, content: bytes) -> dict[str, Any]:
+        size, sha256 = (
+            self.hub.sizes.get(file, len(content)),
+            self.hub.etags.get(file) or _etag(file, content),
+        )
+        lfs = {"size": size, "sha256": sha256, "pointerSize": 134}
+        return {"size": size, "blobId": "0" * 40} | ({"lfs": lfs} if file.endswith(".safetensors") else {})
 
     def _serve(self, repository: str, revision: str, file: str, stored: bool) -> None:
         fault = self.hub.next_fault(self.command, file)
@@ -159,8 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         content = self.hub.files.get((repository, revision, file))
         if content is None:
-            known = any(repository == key[0] for key in self.hub.files)
-            return self._error(404, {"X-Error-Code": "EntryNotFound" if known else "RepoNotFound"})
+            if not any(repository == key[0] for key in self.hub.files):
+                return self._error(404, {"X-Error-Code": "RepoNotFound"})
+            return self._error(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": revision})
         headers = {"X-Repo-Commit": COMMIT if revision == "main" else revision, "Accept-Ranges": "bytes"}
         headers["ETag"] = f'"{self.hub.etags.get(file) or _etag(file, content)}"'
         if file.endswith(".safetensors") and not stored:

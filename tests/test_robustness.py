@@ -25,14 +25,14 @@ import numpy as np
 import pytest
 
 import minigpt
-from minigpt.checkpoints.hub import OFFICIAL
+from minigpt.checkpoints.find import OFFICIAL
 from minigpt.cli.main import main
 from minigpt.generation import generate_batch
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
 from scripts import fuzz_command_line
 from scripts.make_checkpoint import random_tensors, write_checkpoint
-from tests.hub_stub import HubStub, Redirect, Stall, WrongLength
+from tests.hub_stub import HubStub, Redirect, Stall, Status
 from tests.synthetic import parameters_of, random_gpt2, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -551,8 +551,12 @@ def stub(files: dict[str, bytes]) -> Iterator[HubStub]:
 
 
 def test_only_the_hub_and_where_it_directs_to_is_contacted(stub: HubStub, tmp_path: Path) -> None:
-    done, events = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    telling = {"HF_ENDPOINT": stub.endpoint, "AI_AGENT": "somebody"}  # which the client would tell of
+    done, events = watched("download", "owner/name", cwd=tmp_path, **telling)
     assert done.returncode == 0, done.stderr
+    asked = {request.path.partition("?")[0] for request in stub.requests}
+    assert all(path.startswith("/api/models/owner/name/") or "/resolve/" in path for path in asked), asked
+    assert not any("agent" in request.headers["user-agent"] for request in stub.requests)
     connected = {event for event in events if "socket.connect" in event}
     assert connected
     assert all(f", {stub.port}" in event for event in connected)
@@ -582,7 +586,7 @@ def test_the_default_asks_the_hub_and_nobody_else(
     resolved = {event.split()[-1] for event in events if "getaddrinfo" in event}
     assert resolved <= {"127.0.0.1", "localhost"}
     assert stub.asked("model.safetensors", "HEAD")
-    assert bool(stub.asked("config.json")) == here
+    assert bool(stub.asked("/storage/")) == here
 
 
 def test_a_hub_that_cannot_be_resolved(tmp_path: Path) -> None:
@@ -601,14 +605,21 @@ def test_a_redirect_to_another_scheme_reads_no_file(stub: HubStub, tmp_path: Pat
     assert "root:" not in done.stdout + done.stderr
 
 
-def test_bodies_shorter_than_the_file_are_put_together(
-    stub: HubStub, files: dict[str, bytes], tmp_path: Path
+@pytest.mark.parametrize("proxied", ["ALL_PROXY", "HTTP_PROXY"])
+def test_the_decision_and_the_download_go_through_the_same_proxy(
+    stub: HubStub, files: dict[str, bytes], tmp_path: Path, proxied: str
 ) -> None:
-    """Each answer ends early, and says that this was all."""
-    stub.faults["GET model.safetensors"] = [WrongLength(1_000_000)] * 50
-    done, _ = watched("download", "owner/name", cwd=tmp_path, HF_ENDPOINT=stub.endpoint)
+    """The endpoint is not reachable without it; what comes is not the official gpt2, and so refused."""
+    official = OFFICIAL["gpt2"]
+    stub.add(official.repository, files, official.revision)
+    env = {"HF_ENDPOINT": "http://hub.invalid", proxied: stub.endpoint}
+    done, _ = watched("I love", cwd=tmp_path, program=NO_OFFICIAL_WEIGHTS + WATCHED, **env)
+    assert done.returncode == 1, done.stderr
+    assert f"expected {official.weights_sha256}" in done.stderr
+    stub.faults["HEAD model.safetensors"] = [Status(407)] * 10
+    done, _ = watched("I love", cwd=tmp_path, program=NO_OFFICIAL_WEIGHTS + WATCHED, **env)
     assert done.returncode == 0, done.stderr
-    assert (Path(done.stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert "the proxy asks for a password" in done.stderr
 
 
 @pytest.mark.parametrize("error", [-1000, 1000])
@@ -627,10 +638,11 @@ def test_a_length_that_is_not_the_promised_one(
     assert (Path(done.stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
-def start_download(stub: HubStub, cwd: Path) -> subprocess.Popen[bytes]:
+def start_download(stub: HubStub, cwd: Path, *options: str) -> subprocess.Popen[bytes]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "HF_HOME": str(cwd / "hf"), "HF_ENDPOINT": stub.endpoint}
-    command = [sys.executable, "-m", "minigpt", "download", "owner/name"]
+    environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"  # seconds in which nothing comes
+    command = [sys.executable, "-m", "minigpt", "download", "owner/name", *options]
     with heeded_interrupts() if os.name != "nt" else contextlib.nullcontext():
         return subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -664,6 +676,22 @@ def test_two_processes_download_each_file_once(
         assert (Path(out.decode().strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
     stored = [request for request in stub.asked("model.safetensors") if "/storage/" in request.path]
     assert len(stored) == 1
+
+
+def test_two_processes_download_into_one_folder(
+    stub: HubStub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The second begins while the first has half of the weights, and both end well."""
+    stub.faults["GET model.safetensors"] = [Stall(after=100_000)]
+    out = tmp_path / "out"
+    first = start_download(stub, tmp_path, "--out", str(out))
+    assert stub.stalled.wait(30)
+    assert all(path.name.startswith(".download-") for path in out.iterdir())
+    second = start_download(stub, tmp_path, "--out", str(out))
+    for process in (second, first):
+        said, err = process.communicate(timeout=60)
+        assert (process.returncode, said.decode().strip()) == (0, str(out)), err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
 
 
 # Where a disk of one's own is promised, its absence is a failure.
@@ -710,8 +738,9 @@ def test_a_copy_that_does_not_fit(folder: Path, stub: HubStub, small_disk: Path,
     env = {"HF_ENDPOINT": stub.endpoint}
     done, _ = watched("download", "owner/name", "--out", str(small_disk / "copy"), cwd=tmp_path, **env)
     assert done.returncode == 1
-    assert "copy: cannot be written (No space left on device)" in done.stderr
-    assert not (small_disk / "copy" / "model.safetensors").exists()
+    assert "bytes are needed" in done.stderr
+    assert "--out" in done.stderr
+    assert not list((small_disk / "copy").iterdir())
 
 
 def test_a_disk_that_cannot_be_written(stub: HubStub, small_disk: Path, tmp_path: Path) -> None:

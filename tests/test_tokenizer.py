@@ -1,13 +1,17 @@
-"""The tokenizer against GPT-2's published files and vectors, and against OpenAI's algorithm written out."""
+"""The tokenizer against GPT-2's published files and vectors, OpenAI's algorithm written out, and tiktoken."""
 
 import functools
 import hashlib
 import importlib.util
 import itertools
 import json
+import random
 import socket
 import sys
 import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +19,26 @@ from typing import Any
 import numpy as np
 import pytest
 import regex
+import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
 import minigpt.tokenizer
 from minigpt.checkpoints.tokenizer_files import vocab_of
 from minigpt.errors import InputError
-from minigpt.tokenizer import TextStream, Tokenizer, gpt2_merges
+from minigpt.tokenizer import (
+    LONG,
+    TextStream,
+    Tokenizer,
+    gpt2_merges,
+    join,
+    learn_merges,
+    merge,
+    merge_steps,
+    single_bytes,
+    split,
+)
+from tests.korean import KOREAN
 from tests.nasty_text import nasty_strings
 
 SHIPPED = Path(minigpt.tokenizer.__file__).parent / "data" / "vocab.bpe"
@@ -29,6 +46,7 @@ VECTORS = json.loads((Path(__file__).parent / "data" / "tokenizer_vectors.json")
 
 tokenizer = Tokenizer()
 VOCAB = vocab_of(tokenizer)
+TRAINED = Tokenizer.train([KOREAN], 450)
 all_ids = st.lists(st.integers(0, tokenizer.n_vocab - 1), max_size=30)
 
 
@@ -144,7 +162,8 @@ def test_openais_own_algorithm_gives_the_same_ids() -> None:
 @pytest.mark.parametrize("unit", ["a", "\n", "^", "0", "生", "🤗", "\u0301"])
 def test_100_000_characters_without_a_cut(unit: str) -> None:
     ids = tokenizer.encode(unit * 100_000)
-    assert b"".join(map(tokenizer.token_bytes, ids)) == unit.encode() * 100_000
+    token_bytes = {token_id: tokenizer.token_bytes(token_id) for token_id in set(ids)}
+    assert b"".join(map(token_bytes.__getitem__, ids)) == unit.encode() * 100_000
 
 
 def test_a_long_run_is_merged_like_a_short_one() -> None:
@@ -155,6 +174,205 @@ def test_a_long_run_is_merged_like_a_short_one() -> None:
 def test_a_million_spaces_before_a_word() -> None:
     assert tokenizer.encode(" " * 1_000_000) == [220] * 1_000_000
     assert tokenizer.encode(" " * 1_000_000 + "x") == [220] * 999_999 + tokenizer.encode(" x")
+
+
+# ------------------------------------------------------------------------------- what is read, and tiktoken
+
+# The pattern as tiktoken writes it to be faster: `++` never gives back what it has matched.
+POSSESSIVE = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+
+
+@pytest.fixture(scope="module")
+def whole_tiktoken() -> Callable[[str], list[int]]:
+    """tiktoken doing everything, the split as well."""
+    ranks = {token: rank for rank, token in enumerate(tokenizer.tokens_made)}
+    return tiktoken.Encoding(
+        "gpt2", pat_str=POSSESSIVE, mergeable_ranks=ranks, special_tokens={}
+    ).encode_ordinary
+
+
+def test_tiktoken_gives_the_same_ids_for_ten_thousand_texts(whole_tiktoken: Any) -> None:
+    published = [text for group in VECTORS for text, _ in group["vectors"]]
+    for text in [*nasty_strings(10_000, seed=9), *published, KOREAN]:
+        assert tokenizer.encode(text) == whole_tiktoken(text), ascii(text)
+
+
+def test_tiktoken_cuts_at_the_same_characters_of_unicode(whole_tiktoken: Any) -> None:
+    # Its regex engine and ours bring tables of their own: only characters that are younger than Python's
+    # (14.0 or later) may be of another class in one of them. Of Han, Hangul and the like, one in eight.
+    chars = map(chr, range(sys.maxunicode + 1))
+    known = [char for char in chars if unicodedata.category(char) not in ("Cn", "Cs", "Co")]
+    known = [char for char in known if unicodedata.category(char) != "Lo" or not ord(char) % 8]
+    for start in range(0, len(known), 512):
+        text = "".join(f"{char}a{char} {char}1\n" for char in known[start : start + 512])
+        assert tokenizer.encode(text) == whole_tiktoken(text), hex(ord(known[start]))
+
+
+@pytest.mark.parametrize("made", [tokenizer, TRAINED, Tokenizer.train("", 256)], ids=repr)
+def test_a_long_piece_is_merged_by_tiktoken_as_by_hand(
+    made: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(0)
+    words = ["가나다라", "hello", "aaaa", "\u0301", "🤗", "0123", "ing", "er", "ㅏ"]
+    pieces = ["".join(rng.choices(words, k=rng.randint(150, 300))) for _ in range(20)]
+    assert made._fast is not None
+    assert all(len(piece.encode()) > LONG for piece in pieces)
+    by_hand = [[made.ids[token] for token in merge(piece.encode(), made.ranks)] for piece in pieces]
+    monkeypatch.setattr(minigpt.tokenizer, "merge", None)  # it is tiktoken that merges
+    assert [made.piece_ids(piece) for piece in pieces] == by_hand
+
+
+@pytest.mark.parametrize(
+    "merges",
+    [
+        [(b"a", b"b"), (b"b", b"c"), (b"a", b"bc")],  # the last is never reached: "abc" is "ab", "c"
+        [(b"ab", b"c"), (b"a", b"b")],  # the first stands before its part
+        [(b"a", b"b"), (b"b", b"c"), (b"ab", b"c"), (b"a", b"bc")],  # two make the same bytes
+    ],
+)
+def test_merges_that_tiktoken_would_apply_otherwise_are_left_to_the_loop(
+    merges: list[tuple[bytes, bytes]],
+) -> None:
+    made = Tokenizer(merges, ids={bytes([i]): i for i in range(256)} | {b"ab": 256, b"bc": 257, b"abc": 258})
+    assert made._fast is None
+    text = "abcabbc" * 100
+    assert made.encode(text) == [made.ids[token] for token in merge(text.encode(), made.ranks)]
+
+
+@pytest.mark.parametrize(
+    ("name", "mine", "expected"),
+    [
+        ("split", lambda text, pattern: list(text), [40, 220, 75, 78, 85, 68]),
+        (
+            "merge",
+            lambda piece, ranks: [piece[i : i + 1] for i in range(len(piece))],
+            [40, 220, 75, 78, 85, 68],
+        ),
+        ("join", lambda parts, pair: list(parts[1:]), None),
+    ],
+)
+def test_what_is_changed_is_what_runs(
+    name: str, mine: Any, expected: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minigpt.tokenizer, name, mine)
+    ids = Tokenizer().encode("I love")
+    assert ids != [40, 1842]
+    assert expected in (None, ids)
+
+
+def test_merging_step_by_step() -> None:
+    steps = list(merge_steps(b" unbelievable", tokenizer.ranks))
+    assert steps[0] == ((b"l", b"e"), [*single_bytes(b" unbelievab"), b"le"])
+    assert steps[-1] == ((b" unbeliev", b"able"), [b" unbelievable"])
+    assert merge(b"", tokenizer.ranks) == []
+    assert list(merge_steps(b"x", tokenizer.ranks)) == []
+
+
+def test_a_pair_is_joined_from_left_to_right() -> None:
+    assert join([b"a", b"a", b"a"], (b"a", b"a")) == [b"aa", b"a"]
+    assert join([b"x", b"a", b"b", b"a", b"b", b"a"], (b"a", b"b")) == [b"x", b"ab", b"ab", b"a"]
+    assert join([], (b"a", b"b")) == []
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+
+def learn_slowly(texts: list[str], n_merges: int) -> list[tuple[bytes, bytes]]:
+    """Everything is counted anew for every merge, as the paper writes it."""
+    words = [(single_bytes(piece.encode()), 1) for text in texts for piece in split(text)]
+    merges: list[tuple[bytes, bytes]] = []
+    while len(merges) < n_merges:
+        counts: Counter[tuple[bytes, bytes]] = Counter()
+        for parts, times in words:
+            for pair in itertools.pairwise(parts):
+                counts[pair] += times
+        best = max(counts, key=lambda pair: (counts[pair], pair), default=None)
+        if best is None or counts[best] < 2:
+            break
+        merges.append(best)
+        words = [(join(parts, best), times) for parts, times in words]
+    return merges
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [KOREAN],
+        ["aaaaaaaaaaaaaaa aaaa aa aaaaa", "abababab bababa"],
+        nasty_strings(60, seed=11),
+        [],
+        [""],
+        ["x"],
+    ],
+    ids=["korean", "runs", "nasty", "none", "empty", "short"],
+)
+def test_learning_finds_what_counting_everything_anew_finds(texts: list[str]) -> None:
+    assert learn_merges(texts, 150) == learn_slowly(texts, 150)
+
+
+@given(st.lists(st.text(alphabet="ab c"), max_size=6))
+def test_learning_any_text(texts: list[str]) -> None:
+    assert learn_merges(texts, 20) == learn_slowly(texts, 20)
+
+
+def test_the_most_frequent_pair_comes_first_and_of_equal_ones_the_greatest() -> None:
+    # Sennrich et al. 2016, section 3.2, with the words' frequencies; "st" and "es" are equally frequent.
+    text = "low " * 5 + "lower " * 2 + "newest " * 6 + "widest " * 3
+    words = text.replace(" ", "\n")
+    assert learn_merges([words], 3) == [(b"s", b"t"), (b"e", b"st"), (b"o", b"w")]
+
+
+def test_the_first_merges_of_english_are_gpt2s() -> None:
+    english = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert {*learn_merges([english], 20)} & {*gpt2_merges()[:10]} >= {
+        (b" ", b"t"),
+        (b" ", b"a"),
+        (b"h", b"e"),
+    }
+
+
+def test_training_is_deterministic_and_takes_any_iterable() -> None:
+    again = Tokenizer.train(iter([KOREAN]), 450)
+    assert again.merges == TRAINED.merges == Tokenizer.train(KOREAN, 450).merges
+    assert Tokenizer.train([KOREAN], 300).merges == TRAINED.merges[:43]
+
+
+def test_a_trained_vocabulary_is_built_like_gpt2s() -> None:
+    assert TRAINED.n_vocab == 450
+    assert TRAINED.end_of_text == 449
+    assert TRAINED.token_bytes(449) == b"<|endoftext|>"
+    assert [TRAINED.token_bytes(i) for i in range(256)] == [tokenizer.token_bytes(i) for i in range(256)]
+    assert TRAINED.encode("<|endoftext|>", allow_special=True) == [449]
+    assert repr(TRAINED) == "Tokenizer(450 tokens: 256 bytes, 193 merges, <|endoftext|>)"
+
+
+@given(st.text())
+def test_every_text_comes_back_from_a_trained_vocabulary(text: str) -> None:
+    assert TRAINED.decode(TRAINED.encode(text)) == text
+
+
+def test_with_256_tokens_there_are_bytes_alone() -> None:
+    bytes_alone = Tokenizer.train(["as often as it is trained, is trained, is trained"], 256)
+    assert (bytes_alone.n_vocab, bytes_alone.end_of_text, bytes_alone.merges) == (256, None, ())
+    assert [bytes_alone.token_bytes(i) for i in bytes_alone.encode("é!")] == [b"\xc3", b"\xa9", b"!"]
+    assert Tokenizer.train([], 257).end_of_text == 256
+
+
+@pytest.mark.parametrize(
+    ("texts", "vocab_size", "problem"),
+    [
+        ([], 255, "vocab_size is 255; it must be at least 256"),
+        ([], 300.0, r"vocab_size is 300\.0"),
+        (["ab ab ab"], 512, r"vocab_size is 512, .* only 2 pairs are worth a token .* give at most 259"),
+        ([b"bytes"], 256, "text: found bytes, expected str"),
+        (["\ud83d"], 256, "text: position 0 holds"),
+    ],
+)
+def test_training_that_cannot_be_is_refused(
+    unchecked: Any, texts: Any, vocab_size: Any, problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        type(unchecked).train(texts, vocab_size)
 
 
 # --------------------------------------------------------------------------------------------- and back

@@ -24,7 +24,7 @@ from ..tokenizer import Tokenizer
 from .config import read_config
 from .find import Name, find
 from .reading import shown
-from .tensors import STORED_TYPES, StoredTensor, aligned_empty, open_tensors
+from .tensors import STORED_TYPES, StoredTensor, aligned_empty, open_tensors, other_type
 from .tokenizer_files import read_tokenizer
 
 # ------------------------------------------------------------------------------------------------ loading
@@ -195,10 +195,7 @@ def _check_tensor(tensor: StoredTensor, name: str, shape: Shape) -> None:
             f"{_likely_cause(name, tensor.shape, shape)}."
         )
     if tensor.dtype not in STORED_TYPES:
-        raise CheckpointError(
-            f"{tensor.file.path}: {name} has dtype {tensor.dtype}; expected {', '.join(STORED_TYPES)}. "
-            "If it is quantised, take the original checkpoint."
-        )
+        raise CheckpointError(f"{tensor.file.path}: {name} {other_type(tensor.dtype)}")
 
 
 def _likely_cause(name: str, found: Shape, expected: Shape) -> str:

@@ -40,47 +40,47 @@ def present(path: Path) -> bool:
 
 def open_file(path: Path) -> BinaryIO:
     """An ordinary file in its folder, opened for reading. Raises `CheckpointError` if it is none."""
-    try:
-        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - Path.open takes no opener
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(f"{path}: {_why_closed(path, error)}.") from None
-    try:
-        _check_opened(file, path)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for somebody to write
-
-
-def _why_closed(path: Path, error: OSError | ValueError) -> str:
-    if isinstance(error, IsADirectoryError):
-        return "not a regular file"
-    if path.is_symlink() and getattr(error, "errno", None) in (errno.ENOENT, errno.ELOOP):
-        return "a symbolic link that leads nowhere"
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "there is no such file"
-    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def _check_opened(file: BinaryIO, path: Path) -> None:
-    opened = os.fstat(file.fileno())
-    if not stat.S_ISREG(opened.st_mode):
-        raise CheckpointError(f"{path}: not a regular file.")
     home, target = Path(os.path.realpath(path.parent)), Path(os.path.realpath(path))
     if target.parent != home and not _is_blob(target, home):
         raise CheckpointError(
             f"{path}: a symbolic link that leads out of its folder, to {target}; copy the file instead."
         )
     try:
+        file = open(target, "rb", opener=_open_itself)  # noqa: SIM115 - Path.open takes no opener
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise CheckpointError(f"{path}: {_why_closed(path, error)}.") from None
+    if problem := _what_is_wrong(file, target):
+        file.close()
+        raise CheckpointError(f"{path}: {problem}.")
+    return file
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Open what has that name: no link that was put there since, and no pipe that waits for a writer."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _what_is_wrong(file: BinaryIO, target: Path) -> str | None:
+    opened = os.fstat(file.fileno())
+    if not stat.S_ISREG(opened.st_mode):
+        return "not a regular file"
+    try:
         same = os.path.samestat(opened, target.lstat())
     except OSError:
         same = False
-    if not same:
-        raise CheckpointError(f"{path}: was replaced while it was opened; try again.")
+    return None if same else "was replaced while it was opened; try again"
+
+
+def _why_closed(path: Path, error: OSError | ValueError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "not a regular file"
+    if path.is_symlink() and not path.exists():
+        return "a symbolic link that leads nowhere"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "there is no such file"
+    if getattr(error, "errno", None) == errno.ELOOP:
+        return "was replaced while it was opened; try again"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def _is_blob(target: Path, folder: Path) -> bool:

@@ -35,9 +35,11 @@ PIECE = 1 << 16  # numbers read at a time; a piece stays in the processor's cach
 # As stored, little-endian. NumPy has no bfloat16: it is the upper half of a float32.
 STORED_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 # Bytes of a number, for the types that a file may hold besides: masks are of any.
-SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8} | {
-    name: np.dtype(stored).itemsize for name, stored in STORED_TYPES.items()
-}
+SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U64": 8, "I64": 8, "U32": 4, "I32": 4, "U16": 2, "I16": 2,
+    "U8": 1, "I8": 1, "BOOL": 1, "C64": 8,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
+}  # fmt: skip
 
 Shape = tuple[int, ...]
 
@@ -192,9 +194,10 @@ class TensorFile:
         """Every byte belongs to one tensor, and each tensor has the bytes that its shape needs."""
         end = 0
         for tensor in sorted(tensors, key=lambda tensor: (tensor.first_byte, tensor.last_byte)):
-            found = tensor.last_byte - tensor.first_byte
-            needed = math.prod(tensor.shape) * SIZES.get(tensor.dtype, 0)
-            if tensor.first_byte != end or found < 0 or (found != needed and tensor.dtype in SIZES):
+            if tensor.dtype not in SIZES:
+                raise CheckpointError(f"{self.path}: {shown(tensor.name)} {other_type(tensor.dtype)}")
+            needed = math.prod(tensor.shape) * SIZES[tensor.dtype]
+            if tensor.first_byte != end or tensor.last_byte - end != needed:
                 raise CheckpointError(
                     f"{self.path}: its header is damaged: {shown(tensor.name)}, {shown(tensor.dtype)} "
                     f"{shown(tensor.shape)}, is said to be bytes {tensor.first_byte:,} to "
@@ -206,6 +209,14 @@ class TensorFile:
                 f"{self.path}: cut short or damaged: it holds {n_bytes:,} bytes of numbers, and its header "
                 f"describes {end:,}."
             )
+
+
+def other_type(dtype: str) -> str:
+    """The end of the sentence that refuses a tensor for its type."""
+    return (
+        f"has dtype {shown(dtype)}; expected {', '.join(STORED_TYPES)}. If it is quantised, take the "
+        "original checkpoint."
+    )
 
 
 # ------------------------------------------------------------------------------------- a whole checkpoint

@@ -498,10 +498,11 @@ def test_shards_must_agree_with_the_index(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows lets only developers make symbolic links")
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, "vocab.json"])
 def test_links_do_not_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    folder = save_checkpoint(tmp_path / "inside", vocab_size=50257, n_embd=4, n_head=1, n_layer=1)
+    folder = save_checkpoint(tmp_path / "inside")
     for tokenizer_file in ("vocab.json", "merges.txt"):
-        text = tokenizer_files(Tokenizer())[tokenizer_file]
+        text = tokenizer_files(Tokenizer.train(["na na na"], vocab_size=258))[tokenizer_file]
         (folder / tokenizer_file).write_text(text, encoding="utf-8")
+    assert load(folder)
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     with pytest.raises(CheckpointError, match="leads out of its folder"):
@@ -584,7 +585,7 @@ def test_what_is_swapped_in_while_a_file_is_opened_is_refused(
         return descriptor
 
     monkeypatch.setattr(os, "open", swap_and_open)
-    with pytest.raises(CheckpointError, match=f"{name}: (a symbolic link|was replaced|not a regular)"):
+    with pytest.raises(CheckpointError, match=f"{name}: (was replaced|not a regular)"):
         load_model(folder)
 
 
@@ -666,7 +667,7 @@ def test_the_headers_of_all_shards_share_one_bound(tmp_path: Path) -> None:
     """Shards of nothing but names: each is below the bound, and together they would take a gigabyte."""
     (tmp_path / CONFIG).write_text("{}", encoding="utf-8")
     empty, weight_map = entry("F32", [0], 0, 0), {}
-    for shard in range(60):
+    for shard in range(4):
         names = [f"{shard}.{n}" for n in range(15_000)]
         header = json.dumps(dict.fromkeys(names, empty)).encode()
         (tmp_path / f"m{shard}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)

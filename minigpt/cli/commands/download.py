@@ -2,8 +2,9 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from ...errors import DownloadError, InputError, notice
+from ...errors import DownloadError, InputError
 
 HELP = "fetch a model from the Hugging Face Hub, for later or for a machine without a network"
 
@@ -15,27 +16,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FOLDER",
         type=Path,
-        help="copy config.json and the weights into this folder; weights/NAME is where minigpt looks for "
-        "official models (without it they stay in the Hub's cache)",
+        help="a new or empty folder for the files; weights/NAME is where minigpt looks for official models "
+        "(without it they are in the Hub's cache)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Download, verify, and say where the files are."""
-    from ...checkpoints.download import copy_to, download_official, download_repository
-    from ...checkpoints.find import HUB_ID
-    from ...checkpoints.hub import OFFICIAL, check_official, is_offline
+    from ...checkpoints.find import HUB_ID, OFFICIAL, download
 
     if args.name not in OFFICIAL and not HUB_ID.fullmatch(args.name):
         known = ", ".join(OFFICIAL)
         raise InputError(f"{args.name!r}: expected one of {known}, or a Hub id owner/name.")
-    if is_offline():
-        raise DownloadError(f"{args.name}: HF_HUB_OFFLINE forbids the network; unset it to download.")
-    download = download_official if args.name in OFFICIAL else download_repository
-    folder = download(args.name, notice)
-    if args.out is not None:
-        copy_to(folder, args.out)
-        folder = args.out
-    if args.name in OFFICIAL:
-        check_official(folder, args.name)
-    print(folder)
+    print(download(args.name) if args.out is None else download_into(args.out, args.name))
+
+
+def download_into(out: Path, name: str) -> Path:
+    """Download into a folder where nothing has its name before all of it is there; returns the folder."""
+    from ...checkpoints.find import OFFICIAL, check_official, download, is_complete
+
+    if name in OFFICIAL and is_complete(out):
+        check_official(out, name)
+        return out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if others := [path.name for path in out.iterdir() if not path.name.startswith(".")]:
+            raise InputError(f"{out}: holds {min(others)!r} already; --out takes a new or an empty folder.")
+        with TemporaryDirectory(prefix=".download-", dir=out, ignore_cleanup_errors=True) as partial:
+            arrived = [path for path in download(name, to=Path(partial)).iterdir() if path.is_file()]
+            for path in sorted(arrived, key=lambda path: path.name == "config.json"):  # which completes it
+                path.replace(out / path.name)
+    except OSError as error:
+        raise DownloadError(f"{out}: cannot be written ({error.strerror}); give another --out.") from None
+    return out

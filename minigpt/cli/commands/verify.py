@@ -70,7 +70,7 @@ def check_reference() -> "tuple[minigpt.inspection.ledger.Reference, list[minigp
 
 def check_facts(args: argparse.Namespace) -> "tuple[list[minigpt.inspection.facts.FactResult], list[str]]":
     """The published figures of the models that are here, or that `--model` names; and which are not here."""
-    from ...checkpoints.find import find, official_here
+    from ...checkpoints.find import check_official, find, official_here
     from ...checkpoints.load import load
     from ...inspection import check_fact, official_facts
 
@@ -88,6 +88,7 @@ def check_facts(args: argparse.Namespace) -> "tuple[list[minigpt.inspection.fact
         if source is None:
             skipped.append(name)
             continue
+        check_official(source.path, name)
         model, tokenizer = load(source)
         results += [check_fact(fact, model, tokenizer) for fact in official_facts(name)]
     return results, skipped
