@@ -10,12 +10,12 @@ PACKAGE = ROOT / "minigpt"
 # From the bottom up. A module may import from its own layer, without going in circles, and from those below.
 LAYERS = [
     ["errors", "files", "glossary"],
-    ["activations", "checks", "hooks"],
-    ["parameters", "simple", "model", "fast"],
+    ["activations", "checks", "hooks", "parallel"],
+    ["parameters", "simple", "model", "fast", "backward", "tape"],
     ["tokenizer"],
     ["checkpoints"],
     ["sampling", "generation", "scoring"],
-    ["inspection"],
+    ["inspection", "training"],
     ["cli", "page"],
     ["__main__"],
 ]
