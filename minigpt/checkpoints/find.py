@@ -12,7 +12,8 @@ from pathlib import Path
 from ..errors import CheckpointError, DownloadError, InputError, notice
 from . import hub
 from .hub import Notify
-from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names, shown
+from .reading import shown
+from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names
 
 TINY_HINT = "`--model tiny` needs no download."
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -1007,7 +1007,7 @@ def test_a_name_that_means_nothing_is_explained(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("owner/name", "neither a folder here nor in the Hub's cache"),
+        ("owner/name", "neither a folder here nor whole in the Hub's cache"),
         ("./model.bin", "a pickle, which can run any code"),
         ("./model.pt", "save_pretrained"),
     ],
