@@ -5,6 +5,7 @@ unless a name says bits. A prompt or a continuation is a sequence of ids.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -23,6 +24,7 @@ from .tokenizer import AnyTokenizer, text_of, token_text
 
 Vector = Float[np.ndarray, " vocab"]
 Logprobs = Float[np.ndarray, " tokens"]
+CERTAIN = -sys.float_info.min  # the largest log P below 0 for which 1 / (1 - P) is a float as well
 ROWS_AT_A_TIME = 32  # 32 rows of 50,257 logits are 13 MB in float64; a window's 1,023 would be 411
 
 
@@ -328,12 +330,20 @@ def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) ->
 
 
 def log_odds_of(logprob: float) -> float:
-    """log(P / (1 - P)) for a P given as its logarithm; inf for P = 1."""
-    if logprob >= 0:
-        return math.inf
+    """log(P / (1 - P)) for a P given as its logarithm.
+
+    A P of 1 counts as a little less (`CERTAIN`): its log-odds are 708 then, and not infinite, so that two
+    certain answers have a difference, which is 0.
+    """
+    logprob = min(logprob, CERTAIN)
     # log(1 - P): each formula keeps its digits on one side of P = 1/2.
     near_1 = logprob > -math.log(2)
     return logprob - (math.log(-math.expm1(logprob)) if near_1 else math.log1p(-math.exp(logprob)))
+
+
+def log_odds_slope(logprob: float) -> float:
+    """The derivative of `log_odds_of`, 1 / (1 - P)."""
+    return -1.0 / math.expm1(min(logprob, CERTAIN))
 
 
 def log_odds_ratio(
@@ -341,27 +351,3 @@ def log_odds_ratio(
 ) -> float:
     """By how much the log-odds of `chosen` exceed those of `rejected`; Hong et al. 2024, equation (5)."""
     return log_odds(model, prompt, chosen) - log_odds(model, prompt, rejected)
-
-
-@dataclass(frozen=True)
-class OrpoLoss:
-    """The loss of odds ratio preference optimisation for one example, and the two terms it is made of."""
-
-    loss: float  # nll + beta * odds_ratio
-    nll: float  # how unlikely the chosen text is: mean over its tokens, prompt included
-    odds_ratio: float  # how little it is preferred: -log(sigmoid(log odds ratio))
-
-
-def orpo_loss(
-    model: GPT2, prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], beta: Number = 0.1
-) -> OrpoLoss:
-    """What ORPO minimises in training, for a preferred and a dispreferred continuation of a prompt.
-
-    Hong et al. 2024, equations (6) and (7); `beta` is their lambda, by the name and with the default of
-    TRL. As in TRL's `ORPOTrainer`, the first term covers prompt and continuation, all but the first token.
-    """
-    check_range("beta", beta)
-    odds_ratio = float(np.logaddexp(0.0, -log_odds_ratio(model, prompt, chosen, rejected)))
-    (text,) = continuation_logprobs(model, prompt[:1], [[*prompt[1:], *chosen]])
-    nll = -float(text.logprobs.mean())
-    return OrpoLoss(nll + beta * odds_ratio, nll, odds_ratio)

@@ -342,7 +342,7 @@ import numpy as np
 from minigpt.generation import beam_search, generate, generate_batch, generate_text
 from minigpt.inspection import logit_lens
 from minigpt.errors import InputError
-from minigpt.scoring import continuation_logprob, log_odds, orpo_loss, perplexity
+from minigpt.scoring import continuation_logprob, log_odds, perplexity
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2
 model, tokenizer = random_gpt2(), Tokenizer()
@@ -371,7 +371,6 @@ for wrong in (
     lambda: continuation_logprob(model, [1], [[2, 3]]),
     lambda: continuation_logprob(model, [1], None),
     lambda: log_odds(model, [1], 2),
-    lambda: orpo_loss(model, [1, 2], [3], [4], beta="x"),
     lambda: model([1, 2], cache=3),
     lambda: model([1, 2], hook=3),
     lambda: model.new_cache(2.0),
