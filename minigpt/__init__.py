@@ -39,7 +39,9 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .scoring import continuation_logprob as continuation_logprob
     from .scoring import perplexity as perplexity
     from .scoring import token_logprobs as token_logprobs
+    from .tape import gradients as gradients
     from .tokenizer import Tokenizer as Tokenizer
+    from .training.loop import train as train
 
 _HOME = {
     "load": "checkpoints.load",
@@ -66,7 +68,9 @@ _HOME = {
     "continuation_logprob": "scoring",
     "perplexity": "scoring",
     "token_logprobs": "scoring",
+    "gradients": "tape",
     "Tokenizer": "tokenizer",
+    "train": "training.loop",
 }
 __all__ = list(_HOME)
 

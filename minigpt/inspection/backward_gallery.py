@@ -199,64 +199,67 @@ _ALL = (
     TrainingMistake(
         "no-means-in-layer-norm",
         "The way back through a layer norm divides by the scale, and takes mean and scale for constants.",
-        "Both hang on every number of x. Their terms take out of the gradient what only shifts or stretches x, "
-        "which no layer norm lets through; without them most of a push can go where nothing comes of it.",
+        "Both hang on every number of x. Their terms take out of the gradient what only shifts or "
+        "stretches x, which no layer norm lets through; without them most of a push can go where nothing "
+        "comes of it.",
         "find",
         Recipe(find=through(WrongBlock(norm=norm_without_means))),
     ),
     TrainingMistake(
         "no-scale-in-backward",
         "Query-key products are multiplied by 1/sqrt(head_dim) on the way forward, and not on the way back.",
-        "Every factor of the way forward is one of the way back. Queries and keys get gradients that are too "
-        "large by sqrt(head_dim). AdamW divides by their size again and hides it; clipping does not.",
+        "Every factor of the way forward is one of the way back. Queries and keys get gradients that are "
+        "too large by sqrt(head_dim). AdamW divides by their size again and hides it; clipping does not.",
         "find",
         Recipe(find=through(WrongBlock(attention=unscaled_attention))),
     ),
     TrainingMistake(
         "no-tie-in-backward",
         "The table is embedding and head at once, but only what comes back to it as the embedding is added.",
-        "A parameter that is used twice learns from both uses. Most of what a table learns comes from the head, "
-        "and a token that does not occur in a text learns there alone that it was not to be expected.",
+        "A parameter that is used twice learns from both uses. Most of what a table learns comes from the "
+        "head, and a token that does not occur in a text learns there alone that it was not to be "
+        "expected.",
         "find",
         Recipe(find=without_tie),
     ),
     TrainingMistake(
         "lost-repeated-ids",
         "The embedding's gradients are added by `table[ids] += dx`.",
-        "For an id that occurs twice NumPy computes both sums from the old row and keeps the last, so that the "
-        "commonest tokens lose most of what comes back to them.",
+        "For an id that occurs twice NumPy computes both sums from the old row and keeps the last, so "
+        "that the commonest tokens lose most of what comes back to them.",
         "find",
         Recipe(find=repeated_ids_lost),
     ),
     TrainingMistake(
         "no-bias-correction",
         "AdamW divides by the root of its second mean as it is, from the first step on.",
-        "Both means begin at 0 and are too small at first, each in its own way. The first step is 0.45 of the "
-        "learning rate with the betas 0.9 and 0.95, and 3.2 times the learning rate with 0.9 and 0.999.",
+        "Both means begin at 0 and are too small at first, each in its own way. The first step is 0.45 of "
+        "the learning rate with the betas 0.9 and 0.95, and 3.2 times the learning rate with 0.9 and "
+        "0.999.",
         "optimizer",
         Recipe(optimizer=uncorrected),
     ),
     TrainingMistake(
         "decayed-gains",
         "Weight decay shrinks every parameter, the gains and biases of layer norms included.",
-        "A smaller matrix is a simpler one. A gain that shrinks silences all that stands behind it, whatever "
-        "has been learnt there; a short training hardly shows it.",
+        "A smaller matrix is a simpler one. A gain that shrinks silences all that stands behind it, "
+        "whatever has been learnt there; a short training hardly shows it.",
         "optimizer",
         Recipe(optimizer=everything_decays),
     ),
     TrainingMistake(
         "mean-of-means",
         "Each text's loss is averaged by itself, and then the texts' means are.",
-        "A token of a short text then counts more than one of a long text. Divide by the number of targets of "
-        "all texts together, also where their gradients are added one after the other.",
+        "A token of a short text then counts more than one of a long text. Divide by the number of "
+        "targets of all texts together, also where their gradients are added one after the other.",
         "coefficients",
         Recipe(coefficients=mean_of_means),
     ),
     TrainingMistake(
         "masked-end-of-text",
         "Positions whose target is the end of text are left out, because padding has the same id.",
-        "A model that is never asked for the end never learns to stop. What padding is, its position tells; "
-        "the id does not.",
+        "A model that is never asked for the end never learns to stop. What padding is, its position "
+        "tells; the id does not.",
         "coefficients",
         Recipe(coefficients=without_end_of_text),
     ),

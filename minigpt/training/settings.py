@@ -1,14 +1,11 @@
 """What decides a run: what was asked for, and what it came to."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from ..errors import InputError
 from ..model import GPT2
 from ..parallel import available_cores
-
-Number = float | int  # `minutes=3` is as good as `minutes=3.0`
+from ..ranges import Number, check_range
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,10 @@ class Settings:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise InputError("steps, minutes: a run needs one of the two, and not both.")
-        for name, (fits, allowed) in RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and fits(value)):
-                raise InputError(f"{name} is {value}; it must be {allowed}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                check_range(field.name, value)
 
     def plan(self, model: GPT2, steps: int) -> "Plan":
         """With nothing left to decide."""
@@ -69,31 +66,3 @@ class Plan:
     clip: float
     seed: int
     threads: int
-
-
-Range = tuple[Callable[[Any], bool], str]
-
-
-def whole(least: int) -> Range:
-    """Allow integers from `least` on."""
-    return lambda value: isinstance(value, int) and value >= least, f"an integer, {least} or above"
-
-
-def between(low: float, high: float) -> Range:
-    """Allow numbers above `low` and below `high`."""
-    return lambda value: low < value < high, f"above {low:g} and below {high:g}"
-
-
-RANGES: dict[str, Range] = {
-    "steps": whole(1),
-    "minutes": between(0.0, 1e6),
-    "batch_size": whole(1),
-    "accumulation": whole(1),
-    "learning_rate": between(0.0, 10.0),
-    "warmup": whole(0),
-    "weight_decay": (lambda value: 0 <= value < 10, "from 0 to 10"),
-    "beta2": between(0.0, 1.0),
-    "clip": (lambda value: value > 0, "above 0"),
-    "seed": whole(0),
-    "threads": whole(1),
-}

@@ -270,7 +270,7 @@ def test_a_broken_state_is_told(content: bytes, tmp_path: Path) -> None:
         ({"steps": 1, "minutes": 1.0}, "steps, minutes: a run needs one of the two"),
         ({"steps": 0}, "steps is 0; it must be an integer, 1 or above"),
         ({"steps": 1, "batch_size": -1}, "batch_size is -1; it must be an integer, 1 or above"),
-        ({"steps": 1, "learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0 and below 10"),
+        ({"steps": 1, "learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0 and at most 10"),
         ({"minutes": float("nan")}, "minutes is nan"),
         ({"steps": 1, "seed": -1}, "seed is -1; it must be an integer, 0 or above"),
     ],
