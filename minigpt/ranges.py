@@ -29,6 +29,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes intege
     "length_penalty": (lambda value: -10 <= value <= 10, "from -10 to 10"),
     "steps": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "minutes": (lambda value: 0 < value <= 1e6, "above 0 and at most a million"),
+    "window": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "batch_size": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "accumulation": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "learning_rate": (lambda value: 0 < value <= 10, "above 0 and at most 10"),

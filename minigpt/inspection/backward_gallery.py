@@ -26,7 +26,7 @@ from ..backward import (
 from ..hooks import Hook
 from ..model import GPT2, Call, Residual, Vectors, block
 from ..parallel import Threads
-from ..parameters import Attention, Block, LayerNorm
+from ..parameters import Attention, Block, Config, LayerNorm
 from ..tape import gradients
 from ..training.flat import FlatModel, flatten
 from ..training.optimizer import AdamW, clip_factor, gradient_norm
@@ -266,3 +266,38 @@ _ALL = (
 )
 
 TRAINING_MISTAKES: dict[str, TrainingMistake] = {mistake.name: mistake for mistake in _ALL}
+
+# ---------------------------------------------------------------------------------------- what they do
+
+WORDS = ("sheep", "goats", "hills", "clouds", "rivers", "stones", "and", "over")
+LETTERS = "\0 " + "".join(sorted(set("".join(WORDS))))  # the first ends a text
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What a mistake does to a small model's first gradient, and to its learning."""
+
+    differences: dict[str, float]  # of each gradient, as a share of the right one's length
+    right: list[float]  # losses, step by step
+    wrong: list[float]
+
+
+def symptom(mistake: TrainingMistake, n_steps: int = 60) -> Symptom:
+    """Let a small model learn to write a few words, right and wrong."""
+    config = Config(vocab_size=len(LETTERS), n_positions=128, n_embd=32, n_layer=2, n_head=2)
+    model, steps = GPT2.random(config), [short_and_long_text(step) for step in range(n_steps)]
+    (_, right), (_, wrong) = (
+        step_gradients(model, steps[0], recipe) for recipe in (Recipe(), mistake.recipe)
+    )
+    differences = {
+        name: float(np.linalg.norm(wrong[name] - right[name]) / np.linalg.norm(right[name])) for name in right
+    }
+    return Symptom(differences, practise(model, steps, Recipe()), practise(model, steps, mistake.recipe))
+
+
+def short_and_long_text(seed: int) -> list[Example]:
+    """Three words and twelve words, as letters, each with its end."""
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, n_words)) for n_words in (3, 12)]
+    rows = [np.array([LETTERS.index(letter) for letter in f"\0{text}\0"]) for text in texts]
+    return [(row[:-1], row[1:]) for row in rows]

@@ -103,16 +103,16 @@ class Tokens:
         return hashlib.sha256(self.training.tobytes() + b"|" + self.held_out.tobytes()).hexdigest()
 
 
-def tokenize(corpus: Corpus, tokenizer: Tokenizer, n_positions: int) -> Tokens:
+def tokenize(corpus: Corpus, tokenizer: Tokenizer, window: int) -> Tokens:
     """The ids of a corpus, with <|endoftext|> between texts where the vocabulary has it.
 
     Raises `InputError` for too little text.
     """
     training, held_out = (joined_ids(texts, tokenizer) for texts in (corpus.training, corpus.held_out))
-    if len(training) <= n_positions:
+    if len(training) <= window:
         raise InputError(
-            f"text: it has {len(training)} tokens to learn from; a context of n_positions = {n_positions} "
-            f"needs at least {n_positions + 1}. Give more text, or a shorter context."
+            f"text: it has {len(training)} tokens to learn from; a window of {window} needs at "
+            f"least {window + 1}. Give more text, or a model of a shorter context."
         )
     if len(held_out) < 2:
         raise InputError("text: the part that is held out has no two tokens; give more text.")

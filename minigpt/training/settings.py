@@ -17,7 +17,8 @@ class Settings:
 
     steps: int | None = None
     minutes: Number | None = None  # instead of steps: some are timed first, and then their number is fixed
-    batch_size: int = 16  # windows in a batch
+    window: int | None = None  # tokens that are learnt from together: the context, and 256 at most
+    batch_size: int | None = None  # windows in a batch: as many as make a thousand tokens
     accumulation: int = 1  # batches whose gradients a step adds up
     learning_rate: Number | None = None  # at its peak; the wider a model, the smaller
     warmup: int | None = None  # steps on the way up to it: a tenth of all, and 100 at most
@@ -37,12 +38,17 @@ class Settings:
 
     def plan(self, model: GPT2, steps: int) -> "Plan":
         """With nothing left to decide."""
-        n_tokens = self.accumulation * self.batch_size * model.config.n_positions
+        window = self.window or min(model.config.n_positions, 256)
+        if window > model.config.n_positions:
+            raise InputError(f"window is {window}; the model's context is {model.config.n_positions}.")
+        batch_size = self.batch_size or max(1, 1024 // window)
+        n_tokens = self.accumulation * batch_size * window
         return Plan(
             steps=steps,
-            batch_size=self.batch_size,
+            window=window,
+            batch_size=batch_size,
             accumulation=self.accumulation,
-            learning_rate=float(self.learning_rate or 2.5e-3 * 128 / model.config.n_embd),
+            learning_rate=float(self.learning_rate or min(2.5e-3, 0.32 / model.config.n_embd)),
             warmup=min(100, steps // 10) if self.warmup is None else self.warmup,
             weight_decay=float(self.weight_decay),
             beta2=float(self.beta2 or (0.95 if n_tokens >= 1000 else 0.99)),
@@ -57,6 +63,7 @@ class Plan:
     """Everything that decides a run apart from its model and its text. It is stored with the run."""
 
     steps: int
+    window: int
     batch_size: int
     accumulation: int
     learning_rate: float
@@ -66,3 +73,8 @@ class Plan:
     clip: float
     seed: int
     threads: int
+
+    @property
+    def n_tokens(self) -> int:
+        """The targets of a step."""
+        return self.accumulation * self.batch_size * self.window

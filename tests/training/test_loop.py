@@ -294,9 +294,7 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
 
 
 def test_a_text_that_is_too_short_is_refused() -> None:
-    with pytest.raises(
-        InputError, match="it has 9 tokens to learn from; a context of n_positions = 16 needs"
-    ):
+    with pytest.raises(InputError, match="it has 9 tokens to learn from; a window of 16 needs at least 17"):
         train(MODEL, BYTES, Corpus(("too short",), ("none",)), None, Settings(steps=1))
 
 
