@@ -22,7 +22,9 @@ def run(name: str, json: bool) -> None:
         show_list(json)
         return
     chosen = list(TRAINING_MISTAKES.values()) if name == "all" else [find_mistake(name)]
-    found = list(with_progress((symptom(mistake) for mistake in chosen), len(chosen), "making mistakes"))
+    found = list(
+        with_progress((symptom(mistake, STEPS[-1]) for mistake in chosen), len(chosen), "making mistakes")
+    )
     if json:
         print_json([as_document(*pair) for pair in zip(chosen, found, strict=True)])
     elif name == "all":
@@ -69,8 +71,8 @@ def show_all(mistakes: list[TrainingMistake], found: list[Symptom]) -> None:
     out = console()
     out.print(
         f"A small model learns to write a few words. Done right, its loss is {found[0].right[-1]:.3f} after "
-        f"{len(found[0].right)} steps. For each mistake: the gradient that is most wrong at the first step, and "
-        "the last loss.\n"
+        f"{len(found[0].right)} steps. For each mistake: the gradient that is most wrong at first, and the "
+        "last loss.\n"
     )
     most = [max(each.differences, key=lambda name: each.differences[name]) for each in found]
     shares = [each.differences[name] for each, name in zip(found, most, strict=True)]
@@ -92,9 +94,7 @@ def show_one(mistake: TrainingMistake, found: Symptom) -> None:
     wrong = {name: share for name, share in found.differences.items() if share > 1e-4}
     if wrong:
         ordered = sorted(wrong, key=lambda name: -wrong[name])[:5]
-        out.print(
-            "The gradients that are most wrong at the first step, by a share of the right one's length:"
-        )
+        out.print("At the first step these gradients are most wrong, by a share of the right one's length:")
         shares = Column("wrong by", [f"{wrong[name]:.0%}" for name in ordered], right=True)
         print_table(out, [Column("parameter", ordered, style="bold"), shares])
     else:

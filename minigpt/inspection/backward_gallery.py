@@ -27,7 +27,7 @@ from ..hooks import Hook
 from ..model import GPT2, Call, Residual, Vectors, block
 from ..parallel import Threads
 from ..parameters import Attention, Block, Config, LayerNorm
-from ..tape import gradients
+from ..tape import gradients, record, target_logprobs
 from ..training.flat import FlatModel, flatten
 from ..training.optimizer import AdamW, clip_factor, gradient_norm
 
@@ -78,6 +78,15 @@ def step_gradients(model: GPT2, texts: Sequence[Example], recipe: Recipe) -> tup
     return loss, total
 
 
+def mean_loss(model: GPT2, texts: Sequence[Example]) -> float:
+    """The mean of −log p over all targets of the texts."""
+    logprobs = [
+        target_logprobs(record(model, ids)["ln_f"], model.parameters.lm_head, targets)
+        for ids, targets in texts
+    ]
+    return -float(np.concatenate(logprobs).mean())
+
+
 def practise(
     model: GPT2, steps: Sequence[Sequence[Example]], recipe: Recipe, rate: float = 3e-3
 ) -> list[float]:
@@ -86,7 +95,7 @@ def practise(
     optimizer = recipe.optimizer(flat)
     with Threads(1) as threads:
         for texts in steps:
-            losses.append(step_gradients(flat.model, texts, Recipe())[0])
+            losses.append(mean_loss(flat.model, texts))
             _, found = step_gradients(flat.model, texts, recipe)
             optimizer.step(found, rate, clip_factor(gradient_norm(found, threads), 1.0), threads)
     return losses
@@ -282,7 +291,7 @@ class Symptom:
     wrong: list[float]
 
 
-def symptom(mistake: TrainingMistake, n_steps: int = 60) -> Symptom:
+def symptom(mistake: TrainingMistake, n_steps: int) -> Symptom:
     """Let a small model learn to write a few words, right and wrong."""
     config = Config(vocab_size=len(LETTERS), n_positions=128, n_embd=32, n_layer=2, n_head=2)
     model, steps = GPT2.random(config), [short_and_long_text(step) for step in range(n_steps)]

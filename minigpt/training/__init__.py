@@ -3,7 +3,7 @@
     corpus = read_corpus(["shakespeare.txt"])
     tokenizer = Tokenizer.train(corpus.training, vocab_size=512)
     model = GPT2.random(Config(vocab_size=512, n_layer=4, n_head=4, n_embd=128, n_positions=64))
-    run = train(model, tokenizer, corpus, "my-model", Settings(minutes=3))
+    run = train(model, tokenizer, corpus, "my-model", TrainingSettings(minutes=3))
 
 - `data`: files -> texts -> tokens -> windows
 - `losses`, `step`: a batch and its loss -> gradients, by several threads
@@ -13,6 +13,16 @@
 
 from .data import Corpus, read_corpus, split_tails
 from .loop import Reporter, Run, resume, train
-from .settings import Plan, Settings
+from .settings import Plan, TrainingSettings
 
-__all__ = ["Corpus", "Plan", "Reporter", "Run", "Settings", "read_corpus", "resume", "split_tails", "train"]
+__all__ = [
+    "Corpus",
+    "Plan",
+    "Reporter",
+    "Run",
+    "TrainingSettings",
+    "read_corpus",
+    "resume",
+    "split_tails",
+    "train",
+]

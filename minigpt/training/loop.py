@@ -33,7 +33,7 @@ from .evaluation import bits_per_byte, mean_loss, windows_of
 from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
-from .settings import Plan, Settings
+from .settings import Plan, TrainingSettings
 from .state import State, check_folder, load_state, save_state
 from .step import batch_gradients
 
@@ -189,7 +189,7 @@ def train(
     tokenizer: Tokenizer,
     corpus: Corpus,
     out: str | Path | None,
-    settings: Settings,
+    settings: TrainingSettings,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train a copy of a model, and keep it in the new folder `out`; None keeps it in memory alone.
@@ -220,7 +220,9 @@ def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | N
         return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
 
 
-def steps_within(settings: Settings, model: GPT2, tokens: Tokens, threads: Threads, begin: float) -> int:
+def steps_within(
+    settings: TrainingSettings, model: GPT2, tokens: Tokens, threads: Threads, begin: float
+) -> int:
     """How many steps fit into the minutes, tests included: measured on a copy that is thrown away."""
     probe = Training(model, tokens, settings.plan(model, 1 << 30))
     end = begin + 60.0 * (settings.minutes or 0.0)

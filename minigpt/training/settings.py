@@ -9,7 +9,7 @@ from ..ranges import Number, check_range
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """How to train; None is decided by the model, the machine and the number of steps.
 
     Raises `InputError` for impossible values.

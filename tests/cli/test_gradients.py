@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minigpt.cli import break_training
 from minigpt.cli.main import main
 from minigpt.inspection.backward_gallery import TRAINING_MISTAKES
 from minigpt.sampling import probabilities
@@ -85,7 +86,10 @@ def test_a_target_that_cannot_be_is_told(
 # ------------------------------------------------------------------------------------ mistakes of learning
 
 
-def test_a_mistake_of_learning_shows_its_symptom(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_of_learning_shows_its_symptom(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(break_training, "STEPS", (1, 5, 12))
     assert main(["break", "no-tie-in-backward", "--train"]) == 0
     shown = capsys.readouterr().out
     assert "wte.weight" in shown
@@ -93,7 +97,7 @@ def test_a_mistake_of_learning_shows_its_symptom(capsys: pytest.CaptureFixture[s
     assert main(["break", "no-tie-in-backward", "--train", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["right"][0] == found["wrong"][0]
-    assert found["right"][-1] < 0.8 * found["wrong"][-1]
+    assert found["right"][-1] < found["wrong"][-1] - 0.1
     assert found["differences"]["wte.weight"] > 0.5
     assert found["differences"]["ln_f.weight"] < 1e-4
 

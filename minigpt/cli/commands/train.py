@@ -17,7 +17,7 @@ from ...files import write_whole
 from ...model import GPT2, n_parameters
 from ...parameters import Config
 from ...tokenizer import Tokenizer
-from ...training import Corpus, Reporter, Run, Settings, read_corpus, resume, train
+from ...training import Corpus, Reporter, Run, TrainingSettings, read_corpus, resume, train
 from ...training.curve import loss_curve, text_curve
 from ...training.data import SHORT_TEXT
 from ...training.loop import Progress as Step
@@ -82,10 +82,10 @@ class Options:
             raise InputError(f"{option(sizes[0])}: the model of --from has its size; leave it out.")
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> TrainingSettings:
         """What was asked for; what was not is decided by the run."""
         asked = {name: getattr(self, name) for name in SETTINGS}
-        return Settings(**{name: value for name, value in asked.items() if value is not None})
+        return TrainingSettings(**{name: value for name, value in asked.items() if value is not None})
 
 
 SETTINGS = ("steps", "minutes", "batch_size", "learning_rate", "weight_decay", "seed", "threads")
