@@ -13,8 +13,7 @@ from minigpt.inspection.backward_gallery import (
     practise,
     step_gradients,
 )
-from minigpt.model import GPT2
-from minigpt.parameters import Config, arrays_by_name, transform
+from minigpt.parameters import arrays_by_name, transform
 from minigpt.tape import gradients
 from tests.synthetic import random_gpt2
 
@@ -96,12 +95,3 @@ def test_the_right_recipe_is_a_step_over_all_targets() -> None:
     parts = [gradients(MODEL, ids, targets, np.full(ids.shape, 1 / n_targets)) for ids, targets in texts(0)]
     assert loss == pytest.approx(sum(part[0] for part in parts))
     np.testing.assert_allclose(found["ln_f.bias"], sum(part[1]["ln_f.bias"] for part in parts))
-
-
-def test_the_forgotten_tie_learns_least() -> None:
-    model = GPT2.random(Config(vocab_size=16, n_positions=24, n_embd=16, n_layer=1, n_head=2))
-    steps = [texts(seed, 16) for seed in range(25)]
-    losses = {name: practise(model, steps, each.recipe)[-1] for name, each in TRAINING_MISTAKES.items()}
-    right = practise(model, steps, Recipe())[-1]
-    assert right < 2.6
-    assert max(losses, key=lambda name: losses[name]) == "no-tie-in-backward"
