@@ -74,7 +74,7 @@ def text_files(path: Path) -> list[Path]:
 
 
 def read_text(file: Path) -> str:
-    """A file's text exactly as it is."""
+    """A file's text, without a byte-order mark and with plain line ends: these are about the file."""
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
@@ -86,7 +86,7 @@ def read_text(file: Path) -> str:
         ) from None
     if not text.strip():
         raise InputError(f"{file}: there is no text in it; leave it out.")
-    return text
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)
