@@ -28,6 +28,8 @@ COMMANDS = {
     "lens": "the logit lens: what each layer would predict if it were the last",
     "attribution": "one logit as a sum: embedding + each head + each MLP + biases",
     "break": "make one classic mistake and see what it does to logits and text",
+    "gradients": "the push on every logit towards a target, and how far it reaches",
+    "train": "a GPT that learns from a text of your own",
     "score": "perplexity of a text, and its most surprising tokens",
     "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
     "sizes": "parameters by part, bytes of file and cache, operations per token",
