@@ -75,10 +75,12 @@ if not TYPE_CHECKING:  # which would take it to mean that any name exists
 
     def __getattr__(name: str) -> object:
         """Import a public name from the module that it lives in (PEP 562)."""
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name == "practice":  # a package, of which `minigpt.practice.check` is the public name
+            return import_module(f".{name}", __name__)
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
         globals()[name] = value  # from now on without this detour
         return value

@@ -16,6 +16,7 @@ LAYERS = [
     ["checkpoints"],
     ["sampling", "generation", "scoring"],
     ["inspection", "training"],
+    ["practice"],
     ["cli", "page"],
     ["__main__"],
 ]

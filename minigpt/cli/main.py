@@ -31,6 +31,7 @@ COMMANDS = {
     "score": "perplexity of a text, and its most surprising tokens",
     "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
     "sizes": "parameters by part, bytes of file and cache, operations per token",
+    "practice": "exercises: write a part of GPT-2 yourself, and be told which mistake is in it",
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",

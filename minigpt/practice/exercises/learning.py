@@ -479,11 +479,11 @@ def attention_backward(
     dk       (..., tokens, head_dim) of the keys
     dv       (..., tokens, head_dim) of the values
 
-    A product c = a @ b sends dc @ b.T back to a, and a.T @ dc to b. What is masked has the weight 0, and needs
-    no mask on the way back.
+    A product c = a @ b sends dc @ b.T back to a, and a.T @ dc to b. What is masked has the weight 0, and
+    needs no mask on the way back.
 
-    On paper: head_dim is 1. The second token mixes both values half and half: d_mixed = 4 sends 2 to each. The
-    weights get 4 * 1 and 4 * 3; softmax makes -2 and 2 of these.
+    On paper: head_dim is 1. The second token mixes both values half and half: d_mixed = 4 sends 2 to each.
+    The weights get 4 * 1 and 4 * 3; softmax makes -2 and 2 of these.
 
     >>> d_mixed, q, k, v = np.array([[[0.0], [4]], [[1], [2]], [[0], [5]], [[1], [3]]])
     >>> attention_backward(d_mixed, q, k, v, np.array([[1.0, 0], [0.5, 0.5]]))
