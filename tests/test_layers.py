@@ -16,8 +16,7 @@ LAYERS = [
     ["checkpoints"],
     ["sampling", "generation", "scoring"],
     ["inspection", "training"],
-    ["practice"],
-    ["cli", "page"],
+    ["cli", "page", "practice"],
     ["__main__"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

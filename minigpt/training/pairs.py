@@ -20,6 +20,7 @@ from ..tape import target_logprobs
 from ..tokenizer import AnyTokenizer, encode_prompt
 
 KEYS = ("prompt", "chosen", "rejected")
+EXAMPLE = 'an object of three texts: {"prompt": "…", "chosen": "…", "rejected": "…"}'
 DEMO = Path(__file__).parent.parent / "data" / "preferences.jsonl"
 ONE_IN = 5  # pairs are held out
 ROWS = 16  # answers that run through the model together
@@ -33,12 +34,7 @@ class Pair:
     prompt: str
     chosen: str
     rejected: str
-    line: int = 0  # of the file that it stands in, from 1
-
-    @property
-    def place(self) -> str:
-        """What an error calls it."""
-        return f"line {self.line}" if self.line else f"pair {self.prompt[:20]!r}"
+    place: str = "a pair"  # what an error calls it: its file and line
 
 
 # -------------------------------------------------------------------------------------------------- reading
@@ -54,38 +50,33 @@ def read_pairs(file: str | Path) -> list[Pair]:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; give a file of JSON lines, or `demo`.") from None
-    pairs = [read_pair(line, number, file) for number, line in enumerate(lines, start=1) if line.strip()]
+    pairs = [read_pair(line, f"{file}, line {n}") for n, line in enumerate(lines, start=1) if line.strip()]
     if not pairs:
-        raise InputError(f"{file}: it is empty; a line is an object of the texts {', '.join(KEYS)}.")
+        raise InputError(f"{file}: it is empty; a line is {EXAMPLE}.")
     return pairs
 
 
-def read_pair(line: bytes, number: int, file: str | Path) -> Pair:
-    """The pair of one line."""
+def read_pair(line: bytes, place: str) -> Pair:
+    """The pair of one line; `place` is what an error calls it."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or brackets without end
         reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "is not JSON"
-        raise InputError(f"{file}, line {number}: {reason}; a line is an object {example()}.") from None
+        raise InputError(f"{place}: {reason}; expected {EXAMPLE}.") from None
     if not isinstance(value, dict):
-        found = type(value).__name__
-        raise InputError(f"{file}, line {number}: found a {found}; expected an object {example()}.")
+        raise InputError(f"{place}: found a {type(value).__name__}; expected {EXAMPLE}.")
     for key in KEYS:
         if not isinstance(value.get(key), str):
             found = f"is a {type(value[key]).__name__} and no text" if key in value else "is missing"
-            raise InputError(f"{file}, line {number}: {key!r} {found}; expected {example()}.")
-    pair = Pair(**{key: value[key] for key in KEYS}, line=number)
-    check_pair(pair, f"{file}, line {number}")
+            raise InputError(f"{place}: {key!r} {found}; expected {EXAMPLE}.")
+    pair = Pair(value["prompt"], value["chosen"], value["rejected"], place)
+    check_pair(pair)
     return pair
 
 
-def example() -> str:
-    """What a line should look like."""
-    return "of three texts: " + json.dumps(dict.fromkeys(KEYS, "…"), ensure_ascii=False)
-
-
-def check_pair(pair: Pair, place: str) -> None:
+def check_pair(pair: Pair) -> None:
     """Raise `InputError` for a pair that nothing can be learnt from."""
+    place = pair.place
     for key in ("chosen", "rejected"):
         if not getattr(pair, key):
             raise InputError(f"{place}: {key!r} is empty; an answer has at least one character.")
@@ -134,7 +125,7 @@ def encode_pair(tokenizer: AnyTokenizer, pair: Pair, n_positions: int, end_of_te
     What does not fit into the context is cut from the prompt, at its beginning: the same for both answers.
     Raises `InputError` for an answer that is too long by itself.
     """
-    check_pair(pair, pair.place)
+    check_pair(pair)
     prompt = encode_prompt(tokenizer, pair.prompt)
     end = [tokenizer.end_of_text] if end_of_text and tokenizer.end_of_text is not None else []
     chosen, rejected = (tokenizer.encode(text) + end for text in (pair.chosen, pair.rejected))

@@ -94,6 +94,9 @@ class PreferenceStep:
 class PreferenceReporter:
     """What a run tells while it goes on; this one keeps it to itself."""
 
+    def warning(self, message: str) -> None:
+        """Something is not as it was given."""
+
     def before(self, evaluation: Evaluation) -> None:
         """The model was looked at before the first step."""
 
@@ -148,6 +151,8 @@ def prefer(
     settings, reporter = settings or PreferenceSettings(), reporter or PreferenceReporter()
     training = PreferenceTraining(model, tokenizer, pairs, settings)
     with kept_folder(out) as folder, Threads(settings.threads or available_cores()) as threads:
+        if cut := training.cut_prompts():
+            reporter.warning(cut)
         look = Look(tokenizer, training.learnt, training.held_out, watch, text, threads)
         before = look(model)
         reporter.before(before)
@@ -213,6 +218,18 @@ class PreferenceTraining:
     def learnt(self) -> list[PairIds]:
         """The pairs that the run meets, each once."""
         return list({id(pair): pair for some in self.order for pair in some}.values())
+
+    def cut_prompts(self) -> str:
+        """Which prompts do not fit into the context with their answers, in one line; empty if all do."""
+        found = [pair for pair in self.pairs + self.held_out if pair.cut]
+        if not found:
+            return ""
+        others = f" (and {len(found) - 1:,} others like it)" if len(found) > 1 else ""
+        return (
+            f"{found[0].pair.place}: the prompt does not fit into the context of "
+            f"{self.reference.config.n_positions:,} with its answer; its first {found[0].cut:,} tokens were "
+            f"cut off{others}."
+        )
 
     @property
     def peak(self) -> float:

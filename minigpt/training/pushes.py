@@ -205,3 +205,13 @@ def shade(push: float, hardest: float) -> str:
     """A colour for a push, which readers who tell no red from green can see too."""
     colour = "31, 120, 180" if push > 0 else "230, 120, 20"
     return f"background: rgba({colour}, {abs(push) / (hardest or 1.0) * 0.6:.2f})"
+
+
+def page_of(found: Pushes) -> str:
+    """The tables as a page of their own, which needs nothing else."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>minigpt: the pushes of a pair</title>'
+        '<body style="font:16px/1.5 sans-serif;max-width:50em;margin:2em auto">'
+        f"{html_of(found)}</body></html>\n"
+    )
