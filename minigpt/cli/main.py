@@ -33,6 +33,7 @@ COMMANDS = {
     "score": "perplexity of a text, and its most surprising tokens",
     "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
     "sizes": "parameters by part, bytes of file and cache, operations per token",
+    "practice": "exercises: write a part of GPT-2 yourself, and be told which mistake is in it",
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
     "live": "the page, alive: type a prompt, and tokens, attention and logits change with it",
