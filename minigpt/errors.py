@@ -87,6 +87,15 @@ def escape(character: str) -> str:
     return character.encode("unicode_escape", errors="backslashreplace").decode("ascii")
 
 
+def brief(value: object) -> str:
+    """A value for a message of one line, whatever it is and however long."""
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"an integer of {round(int(value).bit_length() * 0.30103):,} digits"  # type: ignore[call-overload]
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
 def _steers(character: str) -> bool:
     if character in "\n\t\u200c\u200d":  # the joiners belong to emoji and to several scripts
         return False

@@ -1,8 +1,10 @@
 """The autoregressive loop: choose a token, append it, ask the model again.
 
-The prompt runs through the model once (the *prefill*); after that every step feeds one token, because the
-key/value cache remembers the others (the *decode*). A generation owns its cache and its random numbers,
-so generations that share a model, also from several threads, do not influence each other.
+`generate_without_cache` is that and nothing else: it reads the whole text again for every token. The rest of
+this file gives the same tokens and remembers. The prompt runs through the model once (the *prefill*); after
+that every step feeds one token, because the key/value cache holds the others (the *decode*). A generation
+owns its cache and its random numbers, so generations that share a model, also from several threads, do not
+influence each other.
 
 A generation ends for one of four reasons:
 
@@ -10,12 +12,14 @@ A generation ends for one of four reasons:
 - `stop_id`: the model chose one of `stop_ids`, which for a text is by default <|endoftext|>;
 - `stop_text`: the text contains a stop string (`generate_text` alone);
 - `context_full`: there is no position left for another token.
+
+A `hook` sees every forward pass: the prefill with the tokens of the prompt, then each decode with one.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from numbers import Integral
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -23,13 +27,16 @@ from numpy.typing import ArrayLike
 
 from .checks import checked_ids, checked_items
 from .errors import InputError
+from .hooks import Hook, checked_hook
 from .model import GPT2, KVCache
-from .sampling import Number, Sampling, check_range
+from .ranges import Number, check_range
+from .sampling import Sampling
 from .scoring import largest, log_softmax
 from .tokenizer import AnyTokenizer, TextStream, encode_prompt
 
 StopReason = Literal["max_new_tokens", "stop_id", "stop_text", "context_full"]
 StopIds = Collection[int] | int | None
+GREEDY = Sampling(temperature=0)
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -42,7 +49,33 @@ class SamplingOptions(TypedDict, total=False):
     repetition_penalty: Number
 
 
-# -------------------------------------------------------------------------------------------------- tokens
+# ------------------------------------------------------------------------------------------------ the loop
+
+
+def generate_without_cache(
+    model: GPT2,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    seed: int | None = None,
+    hook: Hook | None = None,
+) -> list[int]:
+    """The new tokens, found by the definition: ask for the next one's logits, choose, append, ask again."""
+    text, rng = list(ids), new_rng(seed)
+    for _ in range(max_new_tokens):
+        logits = model(text, hook=hook, logits_to_keep=1)[-1]
+        text.append(sampling.choose(logits, text, rng))
+    return text[len(ids) :]
+
+
+def new_rng(seed: int | None) -> np.random.Generator:
+    """A generator of random numbers (PCG64); without a seed, one that nobody can repeat."""
+    if seed is not None:
+        check_range("seed", seed)
+    return np.random.default_rng(seed)
+
+
+# -------------------------------------------------------------------------------- the same, remembering
 
 
 class Continuation:
@@ -60,7 +93,9 @@ class Continuation:
         max_new_tokens: int,
         seed: int | None,
         stop_ids: frozenset[int],
+        hook: Hook | None = None,
     ) -> None:
+        checked_hook(hook)
         check_range("max_new_tokens", max_new_tokens)
         prompt_ids = checked_ids(prompt, model.config)
         if prompt_ids.ndim != 1:
@@ -71,7 +106,7 @@ class Continuation:
         # One token more than there are positions left, because nothing has to follow the last one.
         self._room = model.config.n_positions - len(self.prompt_ids) + 1
         self._stop_ids = stop_ids
-        self._model, self._sampling, self._rng = model, sampling, new_rng(seed)
+        self._model, self._hook, self._sampling, self._rng = model, hook, sampling, new_rng(seed)
         self._rng_state = self._rng.bit_generator.state  # to go back to when a choice was interrupted
 
     @property
@@ -97,13 +132,6 @@ def checked_stop_ids(stop_ids: StopIds) -> frozenset[int]:
     return frozenset(checked_items("stop_ids", stop_ids, Integral, "token ids, or None"))
 
 
-def new_rng(seed: int | None) -> np.random.Generator:
-    """A generator of random numbers (PCG64); without a seed, one that nobody can repeat."""
-    if seed is not None:
-        check_range("seed", seed)
-    return np.random.default_rng(seed)
-
-
 class Generation(Continuation, Iterator[int]):
     """A continuation that computes its tokens while it is iterated over; see `generate`."""
 
@@ -117,7 +145,8 @@ class Generation(Continuation, Iterator[int]):
         new_to_the_cache = self.ids[-1:] or self.prompt_ids
         # It may hold them already, of a step that was interrupted; they are written once more then.
         self._cache.lengths[...] = len(self.prompt_ids) + len(self.ids) - len(new_to_the_cache)
-        return self.append(self._model(new_to_the_cache, cache=self._cache, logits_to_keep=1)[-1])
+        logits = self._model(new_to_the_cache, cache=self._cache, hook=self._hook, logits_to_keep=1)
+        return self.append(logits[-1])
 
 
 def generate(
@@ -132,6 +161,7 @@ def generate(
     repetition_penalty: Number = 1.0,
     seed: int | None = None,
     stop_ids: StopIds = None,
+    hook: Hook | None = None,
 ) -> Generation:
     """Continue the prompt `ids`, (tokens,), by up to `max_new_tokens` tokens.
 
@@ -142,7 +172,7 @@ def generate(
     prompt longer than the context, before anything is computed.
     """
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    return Generation(ids, model, sampling, max_new_tokens, seed, checked_stop_ids(stop_ids))
+    return Generation(ids, model, sampling, max_new_tokens, seed, checked_stop_ids(stop_ids), hook)
 
 
 def generate_batch(
@@ -152,13 +182,15 @@ def generate_batch(
     max_new_tokens: int,
     seed: int | Sequence[int] | None = None,
     stop_ids: StopIds = None,
+    hook: Hook | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[Continuation]:
     """Continue prompts of any lengths together, which costs less than one after the other.
 
     Each gives what `generate` gives for it alone, up to float32 rounding: one seed is every prompt's seed.
     For different continuations of the same prompt give a sequence, one seed per prompt. The rows come back
-    when all are finished; to stream, use `generate`. Raises what `generate` raises.
+    when all are finished; to stream, use `generate`. A `hook` gets arrays of all rows; its first pass sees
+    the prompts without their last tokens, padded on the right. Raises what `generate` raises.
     """
     prompts = list(prompts) if isinstance(prompts, Iterable) else [prompts]
     stops = checked_stop_ids(stop_ids)
@@ -166,13 +198,13 @@ def generate_batch(
     if len(seeds) != len(prompts):
         raise InputError(f"seed: found {len(seeds)} for {len(prompts)} prompts; give one, or one per prompt.")
     rows = [
-        Continuation(prompt, model, Sampling(**sampling), max_new_tokens, row_seed, stops)
+        Continuation(prompt, model, Sampling(**sampling), max_new_tokens, row_seed, stops, hook)
         for prompt, row_seed in zip(prompts, seeds, strict=True)
     ]
-    cache = prefill_all_but_last(model, [row.prompt_ids for row in rows])
+    cache = prefill_all_but_last(model, [row.prompt_ids for row in rows], hook)
     while any(row.stop_reason is None for row in rows):
         last = [(row.ids or row.prompt_ids)[-1:] for row in rows]
-        logits = model(last, cache=cache, logits_to_keep=1)[:, -1]
+        logits = model(last, cache=cache, hook=hook, logits_to_keep=1)[:, -1]
         for index, row in enumerate(rows):
             if row.stop_reason is None:
                 row.append(logits[index])
@@ -181,7 +213,7 @@ def generate_batch(
     return rows
 
 
-def prefill_all_but_last(model: GPT2, prompts: list[list[int]]) -> KVCache:
+def prefill_all_but_last(model: GPT2, prompts: list[list[int]], hook: Hook | None) -> KVCache:
     """A cache of the prompts, each without its last token, which is left to ask for what follows it.
 
     The shorter ones are padded on the right, where no token of theirs can see it.
@@ -192,12 +224,33 @@ def prefill_all_but_last(model: GPT2, prompts: list[list[int]]) -> KVCache:
         padded = np.zeros((len(prompts), lengths.max()), np.int64)
         for row, prompt in zip(padded, prompts, strict=True):
             row[: len(prompt) - 1] = prompt[:-1]
-        model(padded, cache=cache, logits_to_keep=1)
+        model(padded, cache=cache, hook=hook, logits_to_keep=1)
         cache.lengths[...] = lengths
     return cache
 
 
 # --------------------------------------------------------------------------------------------- beam search
+
+
+class Beam(NamedTuple):
+    """A continuation that a beam search ended with, and its score."""
+
+    ids: list[int]
+    score: float  # log-probability / length ** length_penalty
+
+
+@overload
+def beam_search(
+    model: GPT2, ids: ArrayLike, *, num_beams: int, max_new_tokens: int, length_penalty: Number = 1.0,
+    stop_ids: StopIds = None, hook: Hook | None = None, num_return_sequences: None = None,
+) -> list[int]: ...  # fmt: skip
+
+
+@overload
+def beam_search(
+    model: GPT2, ids: ArrayLike, *, num_beams: int, max_new_tokens: int, length_penalty: Number = 1.0,
+    stop_ids: StopIds = None, hook: Hook | None = None, num_return_sequences: int,
+) -> list[Beam]: ...  # fmt: skip
 
 
 def beam_search(
@@ -208,38 +261,65 @@ def beam_search(
     max_new_tokens: int,
     length_penalty: Number = 1.0,
     stop_ids: StopIds = None,
-) -> list[int]:
+    hook: Hook | None = None,
+    num_return_sequences: int | None = None,
+) -> list[int] | list[Beam]:
     """The likeliest continuation, (tokens,), that the `num_beams` best beginnings of one lead to.
 
     Its score is the sum of its log-probabilities, divided by its length to the power of `length_penalty`.
+    With `num_return_sequences`, up to `num_beams`, it returns so many `Beam`s, best first, with their scores.
     Likely is not good: an open text goes in circles (Holtzman et al. 2020). This is what `transformers`
     finds with `early_stopping=False`. Raises what `generate` raises, and `InputError` below one beam.
     """
     check_range("num_beams", num_beams)
     check_range("length_penalty", length_penalty)
+    if num_return_sequences is not None:
+        check_range("num_return_sequences", num_return_sequences)
+        if num_return_sequences > num_beams:
+            raise InputError(
+                f"num_return_sequences is {num_return_sequences}; it must be at most num_beams, {num_beams}."
+            )
     stops = checked_stop_ids(stop_ids)
-    prompt = Continuation(ids, model, Sampling(), max_new_tokens, None, stops).prompt_ids
+    prompt = Continuation(ids, model, GREEDY, max_new_tokens, None, stops, hook).prompt_ids
     longest = min(max_new_tokens, model.config.n_positions - len(prompt) + 1)
-    cache = prefill_all_but_last(model, [prompt] * num_beams)
+    beams = find_beams(model, prompt, num_beams, longest, length_penalty, stops, hook)
+    if num_return_sequences is None:
+        return beams[0].ids if beams else []
+    return beams[:num_return_sequences]
+
+
+def find_beams(
+    model: GPT2,
+    prompt: list[int],
+    num_beams: int,
+    longest: int,
+    length_penalty: Number,
+    stops: frozenset[int],
+    hook: Hook | None,
+) -> list[Beam]:
+    """Up to `num_beams` continuations that ended, best first."""
+    cache = prefill_all_but_last(model, [prompt] * num_beams, hook)
     beams = np.full((num_beams, 1), prompt[-1])
     scores = np.where(np.arange(num_beams) == 0, 0.0, -np.inf)  # at first all beams are the same: follow one
-    finished: list[tuple[float, list[int]]] = []
+    finished: list[Beam] = []
     for length in range(1, longest + 1):
-        logprobs = log_softmax(model(beams[:, -1:], cache=cache, logits_to_keep=1)[:, -1]) + scores[:, None]
+        logits = model(beams[:, -1:], cache=cache, hook=hook, logits_to_keep=1)[:, -1]
+        logprobs = log_softmax(logits) + scores[:, None]
         # So many that num_beams of them go on, even if every beam could end with every stop id.
         best = largest(logprobs.ravel(), num_beams * max(2, 1 + len(stops)))
         parents, tokens = np.divmod(best, logprobs.shape[-1])
         longer, totals = np.column_stack([beams[parents], tokens]), logprobs.ravel()[best]
         means = totals / length**length_penalty
         ends = np.isin(tokens, list(stops)) | (length == longest)
-        finished += [(means[place], longer[place, 1:].tolist()) for place in np.flatnonzero(ends[:num_beams])]
-        finished = sorted(finished, key=lambda scored: -scored[0])[:num_beams]
+        ended = np.flatnonzero(ends[:num_beams])
+        finished += [Beam(longer[place, 1:].tolist(), float(means[place])) for place in ended]
+        finished = sorted(finished, key=lambda beam: -beam.score)[:num_beams]
         going_on = np.flatnonzero(~ends)[:num_beams]
         scores, beams = totals[going_on], longer[going_on]
-        if not len(going_on) or (len(finished) == num_beams and means[going_on[0]] <= finished[-1][0]):
+        if not len(going_on) or (len(finished) == num_beams and means[going_on[0]] <= finished[-1].score):
             break  # none goes on, or the best of them is, as it is now, no better than the worst finished one
         cache.reorder(parents[going_on])
-    return finished[0][1] if finished else []
+    return finished
 
 
 # ---------------------------------------------------------------------------------------------------- text
@@ -290,9 +370,15 @@ def split_at_stop(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
     found = [start for start in map(text.find, stop) if start >= 0]
     if found:
         return text[: min(found)], "", True
-    beginnings = (length for word in stop for length in range(1, len(word)) if text.endswith(word[:length]))
-    ready = len(text) - max(beginnings, default=0)
+    held = max((longest_beginning(text, word) for word in stop), default=0)
+    ready = len(text) - held
     return text[:ready], text[ready:], False
+
+
+def longest_beginning(text: str, word: str) -> int:
+    """How many of the last characters of a text are the first of a word; the whole word does not count."""
+    lengths = range(min(len(text), len(word) - 1), 0, -1)
+    return next((length for length in lengths if text.endswith(word[:length])), 0)
 
 
 def generate_text(
@@ -304,6 +390,7 @@ def generate_text(
     stop: str | Sequence[str] | None = None,
     seed: int | None = None,
     stop_ids: StopIds | Literal["end_of_text"] = "end_of_text",
+    hook: Hook | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> TextGeneration:
     """Continue a prompt as `generate` does, streaming pieces of text that end with a complete character.
@@ -316,5 +403,7 @@ def generate_text(
     ids = encode_prompt(tokenizer, prompt)
     if isinstance(stop_ids, str) and stop_ids == "end_of_text":
         stop_ids = tokenizer.end_of_text
-    generation = generate(model, ids, max_new_tokens=max_new_tokens, seed=seed, stop_ids=stop_ids, **sampling)
+    generation = generate(
+        model, ids, max_new_tokens=max_new_tokens, seed=seed, stop_ids=stop_ids, hook=hook, **sampling
+    )
     return TextGeneration(generation, tokenizer, stop)

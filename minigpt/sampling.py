@@ -7,11 +7,7 @@ penalty, temperature, top-k, top-p, min-p. Every processor gives what its namesa
 `transformers.generation.logits_process`, which the test suite checks.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
-from operator import index
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,39 +15,9 @@ from numpy.typing import ArrayLike
 
 from . import model
 from .errors import InputError, NumericsError
+from .ranges import Number, check_range
 
 Logits = Float[np.ndarray, "*batch vocab"]
-Number = float | int  # `temperature=0` is as good as `temperature=0.0`
-
-RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes integers alone
-    "temperature": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 (greedy) or above"),
-    "top_k": (lambda value: index(value) >= 0, "an integer: 0 (off) or a number of tokens"),
-    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (off)"),
-    "min_p": (lambda value: 0 <= value <= 1, "from 0 (off) to 1"),
-    # A penalty that means something, and cannot by itself make a logit larger than float32 holds.
-    "repetition_penalty": (lambda value: 1e-3 <= value <= 1e3, "from 0.001 to 1000; 1 is off"),
-    "max_new_tokens": (lambda value: index(value) >= 0, "an integer, 0 or above"),
-    "seed": (lambda value: index(value) >= 0, "an integer, 0 or above"),
-    "top": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "num_beams": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "length_penalty": (lambda value: -10 <= value <= 10, "from -10 to 10"),
-    "beta": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 or above"),
-}
-
-
-def check_range(name: str, value: Any) -> None:
-    """Raise `InputError` if the argument `name` cannot have this value (NaN never can)."""
-    is_valid, allowed = RANGES[name]
-    try:
-        fits = is_valid(value)
-    except (TypeError, ValueError, OverflowError):  # another type, an array, more than a float holds
-        fits = False
-    if not fits:
-        if isinstance(value, int) and abs(value) > 1e20:
-            from decimal import Decimal  # which has no limit of digits
-
-            value = f"{Decimal(value):.2e}"
-        raise InputError(f"{name} is {value}; it must be {allowed}.")
 
 
 def as_scores(logits: ArrayLike) -> Float[np.ndarray, "*batch vocab"]:
@@ -114,11 +80,20 @@ def repetition_penalty(logits: Logits, previous_ids: ArrayLike, penalty: Number)
 
 
 def temperature(logits: Logits, value: Number) -> Logits:
-    """Stretch (below 1) or squeeze (above 1) the logits; `value` is above 0, as 0 means greedy choice."""
+    """Stretch (below 1) or squeeze (above 1) the logits; `value` is above 0, as 0 means greedy choice.
+
+    Raises `InputError` for a value that the logits' own precision would round to 0 or to infinity.
+    """
     check_range("temperature", value)
     if value == 0:
         raise InputError("temperature is 0; there is nothing to divide by: take the argmax instead.")
-    return logits / value
+    with np.errstate(over="ignore", under="ignore"):
+        divisor = logits.dtype.type(value)
+    if not 0 < divisor < np.inf:
+        raise InputError(
+            f"temperature is {value}, beyond what {logits.dtype} holds; give the logits as float64."
+        )
+    return logits / divisor
 
 
 def top_k(logits: Logits, k: int) -> Logits:
@@ -133,6 +108,8 @@ def top_k(logits: Logits, k: int) -> Logits:
 def top_p(logits: Logits, p: Number) -> Logits:
     """Keep the likeliest tokens, as few as have a probability of `p` together, and at least one.
 
+    Where only some of several equal logits are needed, those of the lower ids stay, as in every ranking here.
+    `transformers` leaves that to the order in which `torch.sort` puts equal values, which keeps higher ids.
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1 (nucleus sampling).
     """
     check_range("top_p", p)
@@ -140,7 +117,6 @@ def top_p(logits: Logits, p: Number) -> Logits:
     cumulative = np.cumsum(model.softmax(ascending), axis=-1, dtype=np.float64)
     n_removed = (cumulative[..., :-1] <= 1 - p).sum(axis=-1, keepdims=True)
     smallest_kept = np.take_along_axis(ascending, n_removed, axis=-1)
-    # Of several that equal the smallest only so many are needed: those that rank higher, by their lower ids.
     larger, equal = logits > smallest_kept, logits == smallest_kept
     n_equal_kept = logits.shape[-1] - n_removed - larger.sum(axis=-1, keepdims=True)
     kept = larger | (equal & (np.cumsum(equal, axis=-1, dtype=np.int32) <= n_equal_kept))
@@ -177,33 +153,48 @@ class Sampling:
         for name, value in vars(self).items():
             check_range(name, value)
 
+    def process(self, logits: Logits, previous_ids: ArrayLike) -> Logits:
+        """The logits to draw from: penalty, temperature, and what top-k, top-p and min-p leave of them.
+
+        Raises `NumericsError` for logits that are NaN or +inf.
+        """
+        return self.trim(top_k(self.rescale(logits, previous_ids), self.top_k))
+
     def rescale(self, logits: Logits, previous_ids: ArrayLike) -> Logits:
-        """Penalty and temperature; greedy choice asks for no more than the penalty."""
+        """Penalty and temperature; 0 is greedy choice, which asks for no more than the penalty."""
         if self.repetition_penalty != 1:
             logits = repetition_penalty(logits, previous_ids, self.repetition_penalty)
         check_finite(logits)
         if self.temperature == 0:
             return logits
-        with np.errstate(over="ignore"):  # relative to the largest, whatever overflows is -inf
+        with np.errstate(over="ignore"):  # relative to the largest, whatever overflows is -inf: probability 0
             relative = logits - logits.max(axis=-1, keepdims=True)
-            # Float32 would round a smaller temperature to 0; at this one ties alone are left to chance.
-            return temperature(relative, max(self.temperature, 1e-30))
+            # What float32 holds: nearer to 0 ties alone are left to chance, and above nothing differs.
+            return temperature(relative, min(max(self.temperature, 1e-30), 3e38))
 
-    def cut(self, logits: Logits) -> Logits:
-        """Rule tokens out by top-k, then top-p of what is left, then min-p."""
-        logits = top_k(logits, self.top_k)
+    def trim(self, logits: Logits) -> Logits:
+        """Rule tokens out by top-p, then by min-p of what is left."""
         logits = top_p(logits, self.top_p) if self.top_p < 1 else logits
         return min_p(logits, self.min_p) if self.min_p > 0 else logits
 
     def choose(
         self, logits: Float[np.ndarray, " vocab"], previous_ids: ArrayLike, rng: np.random.Generator
     ) -> int:
-        """The id of the next token, drawn with one uniform number from `rng`; greedy draws none."""
+        """The id of the next token, drawn with one uniform number from `rng`; greedy choice draws none.
+
+        It is drawn from what `process` leaves, only sooner: what top-k rules out is left behind at once.
+        """
         scores = self.rescale(logits, previous_ids)
         if self.temperature == 0:
             return int(scores.argmax())
-        # What top-k rules out costs no time after it: go on with the survivors alone.
         kept = np.flatnonzero(top_k(scores, self.top_k) > -np.inf)
-        # Inverse transform sampling. The weights need no normalisation: scale the uniform number instead.
-        cumulative = np.cumsum(np.exp(self.cut(scores[kept])), dtype=np.float64)
-        return int(kept[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
+        return int(kept[draw(self.trim(scores[kept]), rng)])
+
+
+def draw(logits: Float[np.ndarray, " vocab"], rng: np.random.Generator) -> int:
+    """A place in these logits, each as likely as its probability.
+
+    The probabilities laid end to end are a stick; a uniform number falls on one of its pieces.
+    """
+    ends = np.cumsum(model.softmax(logits), dtype=np.float64)
+    return int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))

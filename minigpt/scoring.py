@@ -6,19 +6,21 @@ unless a name says bits. A prompt or a continuation is a sequence of ids.
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from .checks import checked_ids, checked_text
-from .errors import InputError
+from .errors import InputError, brief
+from .hooks import Hook
 from .model import GPT2
-from .sampling import Logits, Number, check_finite, check_range, probabilities
-from .tokenizer import AnyTokenizer, token_text
+from .ranges import Number, check_range
+from .sampling import Logits, check_finite, probabilities
+from .tokenizer import AnyTokenizer, text_of, token_text
 
 Vector = Float[np.ndarray, " vocab"]
 Logprobs = Float[np.ndarray, " tokens"]
@@ -95,6 +97,9 @@ class Candidate:
     probability: float  # after temperature
     rank: int
     logprob: float  # of the whole continuation, at temperature 1
+    # The same of prompt and continuation encoded as one text, where the prompt ends in white space, which
+    # belongs to the token behind it: behind "I love " the model has seen no "you", only " you".
+    joined_logprob: float | None = None
 
 
 def candidates(
@@ -104,6 +109,7 @@ def candidates(
     logits: Vector,
     texts: Sequence[str],
     temperature: Number = 1.0,
+    hook: Hook | None = None,
 ) -> list[Candidate]:
     """What the `logits` that follow `prompt` say about some continuations, in the order given.
 
@@ -112,16 +118,34 @@ def candidates(
     if "" in texts:
         raise InputError("candidates: found an empty text; a candidate has at least one character.")
     probability, logprobs = probabilities(logits, temperature), log_softmax(logits)
+    encoded = [tokenizer.encode(text) for text in texts]
+    several = [ids for ids in encoded if len(ids) > 1]
+    scored = iter(continuation_logprobs(model, prompt, several, hook=hook) if several else ())
 
-    def candidate(text: str) -> Candidate:
-        first, *rest = ids = tokenizer.encode(text)
-        logprob = float(logprobs[first])
-        if rest:
-            logprob += continuation_logprob(model, [*prompt, first], rest)
+    def candidate(text: str, ids: list[int]) -> Candidate:
+        first = ids[0]
+        logprob = next(scored).logprob if len(ids) > 1 else float(logprobs[first])
+        joined = None if hook else joined_logprob(model, tokenizer, prompt, text)
         place = rank(logits, first)
-        return Candidate(text, ids, float(logits[first]), float(probability[first]), place, logprob)
+        return Candidate(text, ids, float(logits[first]), float(probability[first]), place, logprob, joined)
 
-    return [candidate(text) for text in texts]
+    return [candidate(*pair) for pair in zip(texts, encoded, strict=True)]
+
+
+def joined_logprob(model: GPT2, tokenizer: AnyTokenizer, prompt: Sequence[int], text: str) -> float | None:
+    """The log-probability of a continuation that is encoded together with a prompt that ends in white space.
+
+    It counts what follows the tokens that both encodings share. None where the prompt ends otherwise.
+    """
+    before = text_of(tokenizer, prompt)
+    if not before[-1:].isspace():
+        return None
+    joined = tokenizer.encode(before + text)
+    pairs = zip(joined, prompt, strict=False)
+    shared = next((n for n, (one, other) in enumerate(pairs) if one != other), len(prompt))
+    if shared == 0:
+        return None  # nothing is left to start from
+    return continuation_logprob(model, joined[:shared], joined[shared:])
 
 
 # --------------------------------------------------------------------------- tokens that were never trained
@@ -152,35 +176,67 @@ def never_seen_note(n_unseen: int, n_tokens: int) -> str:
 # ----------------------------------------------------------------------------------------- continuations
 
 
-def continuation_logprobs(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> Logprobs:
-    """The log-probability of each token of `continuation`, given `prompt` and the tokens before it.
-
-    Raises `ContextLengthError` if both together do not fit into the context; the last token of the
-    continuation, which predicts nothing that is asked for, may stand behind its end.
-    """
-    prompt_ids = checked_text("prompt", prompt, model.config)
-    ids = checked_text("continuation", continuation, model.config)
-    if not len(prompt_ids):
-        raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")
-    seen = checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
-    return logprobs_of(model(seen, logits_to_keep=len(ids)), ids) if len(ids) else np.empty(0)
-
-
-def continuation_logprob(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> float:
-    """The log-probability of `continuation` given `prompt`: the sum over its tokens (the chain rule)."""
-    return float(continuation_logprobs(model, prompt, continuation).sum())
-
-
-# ----------------------------------------------------------------------------------- texts of any length
-
-
 @dataclass(frozen=True)
 class ScoredTokens:
     """A stretch of a text, and what the model thought of each token given the ones before."""
 
     start: int  # position of the first of them in the text
+    ids: Int[np.ndarray, " tokens"]
     logprobs: Logprobs
     likeliest: Int[np.ndarray, " tokens"]  # the ids that the model would have put in their places
+
+    @property
+    def logprob(self) -> float:
+        """Of all tokens together: the sum (the chain rule)."""
+        return float(self.logprobs.sum())
+
+    @property
+    def is_greedy(self) -> Bool[np.ndarray, " tokens"]:
+        """Whether each token was the likeliest; greedy choice would have written a text where all are."""
+        return self.likeliest == self.ids
+
+
+def continuation_logprobs(
+    model: GPT2,
+    prompt: Sequence[int],
+    continuations: Iterable[Sequence[int]],
+    *,
+    hook: Hook | None = None,
+) -> list[ScoredTokens]:
+    """The log-probability of each token of each continuation, given `prompt` and the tokens before it.
+
+    The prompt is read once: each continuation starts from its keys and values. A `hook` sees the prompt, then
+    each continuation but its last token. Raises `ContextLengthError` if a continuation does not fit into the
+    context behind the prompt; its last token, which predicts nothing that is asked for, may stand behind the
+    end.
+    """
+    prompt_ids = checked_text("prompt", prompt, model.config)
+    texts = [checked_text("continuation", ids, model.config) for ids in continuations]
+    if not len(prompt_ids):
+        raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")
+    for ids in texts:
+        checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
+    cache = model.new_cache()
+    first = model(prompt_ids, cache=cache, hook=hook, logits_to_keep=1)
+
+    def score(ids: Int[np.ndarray, " tokens"]) -> ScoredTokens:
+        logits = first[: len(ids)]
+        if len(ids) > 1:
+            logits = np.concatenate([first, model(ids[:-1], cache=cache, hook=hook)])
+            cache.rewind(len(prompt_ids))
+        return ScoredTokens(len(prompt_ids), ids, logprobs_of(logits, ids), logits.argmax(axis=-1))
+
+    return [score(ids) for ids in texts]
+
+
+def continuation_logprob(
+    model: GPT2, prompt: Sequence[int], continuation: Sequence[int], *, hook: Hook | None = None
+) -> float:
+    """The log-probability of `continuation` given `prompt`: the sum over its tokens (the chain rule)."""
+    return continuation_logprobs(model, prompt, [continuation], hook=hook)[0].logprob
+
+
+# ----------------------------------------------------------------------------------- texts of any length
 
 
 def checked_stride(stride: int | None, context: int) -> int:
@@ -188,7 +244,7 @@ def checked_stride(stride: int | None, context: int) -> int:
     if stride is None:
         return max(1, context // 2)
     if not isinstance(stride, Integral) or not 1 <= stride <= context:
-        raise InputError(f"stride is {stride}; it must be an integer, 1 to {context} (the context).")
+        raise InputError(f"stride is {brief(stride)}; it must be an integer, 1 to {context} (the context).")
     return stride
 
 
@@ -207,7 +263,9 @@ def windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, in
     return result
 
 
-def score_windows(model: GPT2, ids: ArrayLike, stride: int | None = None) -> Iterator[ScoredTokens]:
+def score_windows(
+    model: GPT2, ids: ArrayLike, stride: int | None = None, *, hook: Hook | None = None
+) -> Iterator[ScoredTokens]:
     """Score a text of any length, (tokens,), in overlapping windows; one forward pass gives one result.
 
     Each window is as long as the context, begins `stride` tokens after the one before it (None: half the
@@ -216,33 +274,38 @@ def score_windows(model: GPT2, ids: ArrayLike, stride: int | None = None) -> Ite
     follows nothing and has no score. This is the strided evaluation of "Perplexity of fixed-length
     models" in the documentation of `transformers`.
 
-    Raises `InputError` for fewer than two tokens and for a stride that is not 1 to `n_positions`.
+    A `hook` sees each window's forward pass. Raises `InputError` for fewer than two tokens, for a model of
+    one position, which sees nothing to predict from, and for a stride that is not 1 to `n_positions`.
     """
     tokens, context = checked_text("ids", ids, model.config), model.config.n_positions
     stride = checked_stride(stride, context)
     if len(tokens) < 2:
         raise InputError(f"ids: found shape {tokens.shape}; scoring takes one text of at least two tokens.")
+    if context < 2:
+        raise InputError("n_positions is 1: this model sees one token, and scoring takes one before each.")
     for begin, first, end in windows(len(tokens), context, stride):
         window = tokens[begin:end]
-        logits = model(window[:-1], logits_to_keep=end - first)
-        yield ScoredTokens(first, logprobs_of(logits, window[first - begin :]), logits.argmax(axis=-1))
+        logits, scored = model(window[:-1], hook=hook, logits_to_keep=end - first), window[first - begin :]
+        yield ScoredTokens(first, scored, logprobs_of(logits, scored), logits.argmax(axis=-1))
 
 
-def token_logprobs(model: GPT2, ids: ArrayLike, stride: int | None = None) -> Logprobs:
+def token_logprobs(
+    model: GPT2, ids: ArrayLike, stride: int | None = None, *, hook: Hook | None = None
+) -> Logprobs:
     """The log-probability of every token of a text but the first, given those before; see `score_windows`.
 
     With a stride of the whole context the first token of every window is missing.
     """
-    return np.concatenate([window.logprobs for window in score_windows(model, ids, stride)])
+    return np.concatenate([window.logprobs for window in score_windows(model, ids, stride, hook=hook)])
 
 
-def perplexity(model: GPT2, ids: ArrayLike, stride: int | None = None) -> float:
+def perplexity(model: GPT2, ids: ArrayLike, stride: int | None = None, *, hook: Hook | None = None) -> float:
     """exp of the mean negative log-probability: between how many equally likely tokens the model wavers.
 
     Every scored token counts once. (The guide's own loop leaves one token per window out of its weights,
     for the shift of the labels, which costs a token in the first window alone: a small difference.)
     """
-    return perplexity_of(token_logprobs(model, ids, stride))
+    return perplexity_of(token_logprobs(model, ids, stride, hook=hook))
 
 
 def perplexity_of(logprobs: Logprobs) -> float:
@@ -260,7 +323,7 @@ def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) ->
     The mean makes continuations of different lengths comparable. Hong et al. 2024, "ORPO: Monolithic
     Preference Optimization without Reference Model", arXiv 2403.07691, equations (3) and (4).
     """
-    logprobs = continuation_logprobs(model, prompt, continuation)
+    logprobs = continuation_logprobs(model, prompt, [continuation])[0].logprobs
     if not len(logprobs):
         raise InputError("continuation: no tokens; a mean takes at least one.")
     return log_odds_of(float(logprobs.mean()))

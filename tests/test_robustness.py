@@ -349,7 +349,7 @@ HERE = 60.0  # seconds: it is interrupted where it stands
 STORY = ["I love", "--top", "3", "-n", "3", "--html", "page.html"]
 STAGES = [
     ("import minigpt.cli.main", HERE, STORY),
-    ("import minigpt.cli.commands", HERE, STORY),
+    ("import minigpt.cli.options", HERE, STORY),
     ("open .*commands.*attention.*", HERE, ["attention", "I love"]),
     ("import numpy", HERE, STORY),
     ("import numpy._core._multiarray_umath", HERE, STORY),
@@ -405,7 +405,7 @@ def test_ctrl_c_at_every_stage(
     assert there, err
     assert process.returncode == 130, err
     assert out == b""
-    assert err == (b"" if stage in ("import minigpt.cli.main", "import minigpt.cli.commands") else b"\n")
+    assert err == (b"" if stage in ("import minigpt.cli.main", "import minigpt.cli.options") else b"\n")
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]  # no page, and no half of one
 
 

@@ -77,7 +77,8 @@ def test_a_continuation_s_logprob_is_the_sum_of_its_tokens(model: GPT2) -> None:
     prompt, continuation = [1, 2, 3], [4, 5, 6, 7]
     logprobs = log_softmax(model(prompt + continuation))
     expected = [logprobs[2 + step, token] for step, token in enumerate(continuation)]
-    np.testing.assert_allclose(continuation_logprobs(model, prompt, continuation), expected, rtol=1e-5)
+    (scored,) = continuation_logprobs(model, prompt, [continuation])
+    np.testing.assert_allclose(scored.logprobs, expected, rtol=1e-5)
     assert continuation_logprob(model, prompt, continuation) == pytest.approx(sum(expected), rel=1e-5)
     chained = continuation_logprob(model, prompt, [4, 5]) + continuation_logprob(
         model, [*prompt, 4, 5], [6, 7]
@@ -97,11 +98,11 @@ def test_an_empty_continuation_is_certain(model: GPT2) -> None:
 
 
 def test_a_continuation_may_fill_the_context_and_one_token_more(model: GPT2) -> None:
-    assert len(continuation_logprobs(model, [1], [2] * CONTEXT)) == CONTEXT
+    assert len(continuation_logprobs(model, [1], [[2] * CONTEXT])[0].logprobs) == CONTEXT
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
-        continuation_logprobs(model, [1], [2] * (CONTEXT + 1))
+        continuation_logprobs(model, [1], [[2] * (CONTEXT + 1)])
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
-        continuation_logprobs(model, [1] * (CONTEXT + 1), [])
+        continuation_logprobs(model, [1] * (CONTEXT + 1), [[]])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_impossible_continuations_are_refused(
     model: GPT2, prompt: list[int], continuation: list[int], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        continuation_logprobs(model, prompt, continuation)
+        continuation_logprobs(model, prompt, [continuation])
 
 
 # ------------------------------------------------------------------------------------- next tokens
@@ -207,7 +208,7 @@ def test_windows_score_every_token_once_with_as_much_before_it_as_promised(
 def test_a_text_that_fits_into_the_context_is_one_window(model: GPT2, n_tokens: int) -> None:
     text = TEXT[:n_tokens]
     found = token_logprobs(model, text)
-    expected = continuation_logprobs(model, text[:1].tolist(), text[1:].tolist())
+    expected = continuation_logprobs(model, text[:1].tolist(), [text[1:].tolist()])[0].logprobs
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert perplexity(model, text) == pytest.approx(math.exp(-expected.mean()), rel=1e-6)
 
@@ -285,12 +286,12 @@ def test_the_log_odds_ratio_of_two_certain_answers_is_a_number_without_a_warning
     wte = sure.parameters.wte * np.float32(1e4)  # one logit is far above all others
     certain = replace(sure, parameters=replace(sure.parameters, wte=wte, lm_head=wte))
     chosen = [int(certain([1, 2])[-1].argmax())]
-    assert continuation_logprobs(certain, [1, 2], chosen).tolist() == [0.0]
+    assert continuation_logprobs(certain, [1, 2], [chosen])[0].logprobs.tolist() == [0.0]
     assert log_odds_ratio(certain, [1, 2], chosen, chosen) == 0.0
 
 
 def test_log_odds_take_the_mean_over_the_tokens(model: GPT2) -> None:
-    mean = continuation_logprobs(model, [1, 2], [3, 4, 5]).mean()
+    mean = continuation_logprobs(model, [1, 2], [[3, 4, 5]])[0].logprobs.mean()
     assert log_odds(model, [1, 2], [3, 4, 5]) == pytest.approx(mean - math.log(1 - math.exp(mean)))
 
 

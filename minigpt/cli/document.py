@@ -1,88 +1,56 @@
-"""What the command line is about: a prompt and the logits that follow it, and the document of `--json`."""
+"""What `--json` prints about a prompt: one document, with the keys that were asked for."""
 
-import argparse
-import math
-from dataclasses import asdict, dataclass
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from ..checkpoints.find import Source
-from ..errors import ContextLengthError, NumericsError
+from ..errors import notice
 from ..generation import TextGeneration, generate_text
-from ..model import GPT2, n_parameters
-from ..scoring import candidates, next_tokens
-from ..tokenizer import AnyTokenizer, bytes_of, encode_prompt, token_text
-
-LONG_TOKEN = 128  # bytes, as the longest of GPT-2's vocabulary has
-
-
-@dataclass(frozen=True)
-class Context:
-    """A prompt, its tokens, and the logits of the token that follows them."""
-
-    prompt: str
-    ids: list[int]
-    logits: Float[np.ndarray, " vocab"]
-
-    def __post_init__(self) -> None:
-        if not np.isfinite(self.logits).all():
-            raise NumericsError(
-                "logits: not all of them are finite; the model's weights are broken or too large."
-            )
+from ..page.build import write_page
+from ..scoring import Candidate, candidates, next_tokens
+from ..tokenizer import AnyTokenizer, token_text
+from .options import PromptOptions
+from .passes import Context, Reading, model_document, open_prompts, run_pass
 
 
-def read_context(model: GPT2, tokenizer: AnyTokenizer, prompt: str) -> Context:
-    """One forward pass over a prompt. Raises `ContextLengthError` for one that is too long."""
-    ids = prompt_ids(model, tokenizer, prompt)
-    return Context(prompt, ids, model(ids, logits_to_keep=1)[-1])
+def run(options: PromptOptions) -> None:
+    """The main road for a program: compute everything, write the page, then print the document."""
+    readings = open_prompts(options)
+    seed = choose_seed(options)
+    first, *others = (context_document(run_pass(reading), options, seed) for reading in readings)
+    result = {"model": model_document(readings[0].checkpoint.source, readings[0].checkpoint.model)} | first
+    if others:
+        result["comparisons"] = [
+            named_document(found, reading, readings[0])
+            for found, reading in zip(others, readings[1:], strict=True)
+        ]
+    page = save_page(readings, options)
+    print_json(result)
+    tell_page(page)
 
 
-def prompt_ids(model: GPT2, tokenizer: AnyTokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt. Raises `ContextLengthError` if the model has not so many positions."""
-    size = len(prompt.encode())
-    if size > LONG_TOKEN * model.config.n_positions:  # 100 MB take a minute to encode, in vain
-        longest = max(len(bytes_of(tokenizer, token_id)) for token_id in range(tokenizer.n_vocab))
-        if (at_least := math.ceil(size / longest)) > model.config.n_positions:
-            raise too_long(prompt, f"at least {at_least:,}", model)
-    ids = encode_prompt(tokenizer, prompt)
-    if len(ids) > model.config.n_positions:
-        raise too_long(prompt, f"{len(ids):,}", model)
-    return ids
+def choose_seed(options: PromptOptions) -> int:
+    """The seed that was asked for, or one that lets anybody draw the same tokens again."""
+    return secrets.randbits(32) if options.seed is None else options.seed
 
 
-def too_long(prompt: str, found: str, model: GPT2) -> ContextLengthError:
-    """The error for a prompt that has more tokens than the model has positions."""
-    return ContextLengthError(
-        f"prompt {prompt[:20]!r}…: {found} tokens do not fit into this model's context of "
-        f"{model.config.n_positions:,}; shorten the text, or see what `minigpt score` says of all of it."
-    )
+def print_json(document: object) -> None:
+    """Print one JSON document; a number that JSON does not have is an error and not `NaN`."""
+    print(json.dumps(document, allow_nan=False))
 
 
-def document(
-    source: Source, model: GPT2, tokenizer: AnyTokenizer, args: argparse.Namespace
-) -> dict[str, Any]:
-    """What `--json` prints."""
-    result: dict[str, Any] = {"model": model_document(source, model)}
-    result |= context_document(model, tokenizer, args.prompt, args)
-    if args.compare:
-        result["comparisons"] = [context_document(model, tokenizer, prompt, args) for prompt in args.compare]
-    return result
+def named_document(found: dict[str, Any], reading: Reading, first: Reading) -> dict[str, Any]:
+    """A comparison, which names its model if that is another one."""
+    checkpoint = reading.checkpoint
+    if checkpoint is first.checkpoint:
+        return found
+    return {"model": model_document(checkpoint.source, checkpoint.model)} | found
 
 
-def model_document(source: Source, model: GPT2) -> dict[str, Any]:
-    """What ran: its name, where it came from, and its size."""
-    sizes = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
-    return {
-        "name": source.name,
-        "source": source.origin,
-        "n_parameters": n_parameters(model),
-        **{name: getattr(model.config, name) for name in sizes},
-    }
-
-
-def tokens_document(tokenizer: AnyTokenizer, ids: list[int]) -> list[dict[str, Any]]:
+def tokens_document(tokenizer: AnyTokenizer, ids: Sequence[int]) -> list[dict[str, Any]]:
     """The tokens of a prompt, one by one."""
     return [
         {"position": position, "id": token_id, "text": token_text(tokenizer, token_id)}
@@ -90,42 +58,104 @@ def tokens_document(tokenizer: AnyTokenizer, ids: list[int]) -> list[dict[str, A
     ]
 
 
-def context_document(
-    model: GPT2, tokenizer: AnyTokenizer, prompt: str, args: argparse.Namespace
-) -> dict[str, Any]:
+def reading_document(reading: Reading) -> dict[str, Any]:
+    """What the document of a command begins with: what ran, and the tokens of the prompt."""
+    checkpoint = reading.checkpoint
+    return {
+        "model": model_document(checkpoint.source, checkpoint.model),
+        "tokens": tokens_document(checkpoint.tokenizer, reading.ids),
+    }
+
+
+def context_document(context: Context, options: PromptOptions, seed: int) -> dict[str, Any]:
     """What is to be said about one prompt; keys that were not asked for are absent."""
-    context = read_context(model, tokenizer, prompt)
+    reading, tokenizer = context.reading, context.checkpoint.tokenizer
     result: dict[str, Any] = {
-        "prompt": prompt,
-        "tokens": tokens_document(tokenizer, context.ids),
-        "temperature": args.temperature,
+        "prompt": reading.prompt,
+        "tokens": tokens_document(tokenizer, reading.ids),
+        "temperature": options.temperature,
         "next_tokens": [
-            asdict(row) for row in next_tokens(context.logits, tokenizer, args.top, args.temperature)
+            asdict(row) for row in next_tokens(context.logits, tokenizer, options.top, options.temperature)
         ],
     }
-    if args.candidates:
-        rows = candidates(model, tokenizer, context.ids, context.logits, args.candidates, args.temperature)
-        result["candidates"] = [asdict(row) for row in rows]
-    if args.max_new_tokens:
-        generation = start_generation(model, tokenizer, prompt, args)
+    if reading.changes.words:
+        result["changes"] = reading.changes.words
+    if options.candidates:
+        result["candidates"] = candidate_documents(context, options)
+    if options.max_new_tokens:
+        generation = start_generation(reading, options, seed)
         text = "".join(generation)  # this runs it: its other results are there afterwards
-        result["generated"] = {"ids": generation.ids, "text": text, "stop_reason": generation.stop_reason}
+        result["generated"] = {
+            "ids": generation.ids,
+            "text": text,
+            "stop_reason": generation.stop_reason,
+            "seed": seed,
+        }
     return result
 
 
-def start_generation(
-    model: GPT2, tokenizer: AnyTokenizer, prompt: str, args: argparse.Namespace
-) -> TextGeneration:
-    """The continuation that the arguments ask for."""
-    return generate_text(
-        model,
-        tokenizer,
-        prompt,
-        max_new_tokens=args.max_new_tokens,
-        stop=args.stop,
-        seed=args.seed,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
+def candidate_documents(context: Context, options: PromptOptions) -> list[dict[str, Any]]:
+    """What was asked about continuations; the number of the joined text where it is another one."""
+    rows = [asdict(row) for row in read_candidates(context, options)]
+    return [
+        {key: value for key, value in row.items() if key != "joined_logprob" or value is not None}
+        for row in rows
+    ]
+
+
+def read_candidates(context: Context, options: PromptOptions) -> list[Candidate]:
+    """The candidates of the command line, behind this prompt."""
+    reading, checkpoint = context.reading, context.checkpoint
+    return candidates(
+        checkpoint.model,
+        checkpoint.tokenizer,
+        reading.ids,
+        context.logits,
+        options.candidates,
+        options.temperature,
+        hook=reading.changes.from_prefill(),
     )
+
+
+def start_generation(reading: Reading, options: PromptOptions, seed: int) -> TextGeneration:
+    """The continuation that the options ask for."""
+    return generate_text(
+        reading.checkpoint.model,
+        reading.checkpoint.tokenizer,
+        reading.prompt,
+        max_new_tokens=options.max_new_tokens,
+        stop=options.stop,
+        seed=seed,
+        hook=reading.changes.from_prefill(),
+        **options.sampling,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- --html
+
+
+def save_page(readings: Sequence[Reading], options: PromptOptions) -> Path | None:
+    """Write the page if `--html` asks for it; return where it is."""
+    if options.html is None:
+        return None
+    first = readings[0].checkpoint
+    return write_page(
+        options.html,
+        first.model,
+        first.tokenizer,
+        readings[0].prompt,
+        source=first.source,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        top=options.top,
+        candidates=options.candidates,
+        comparisons=[reading.prompt for reading in readings[1:] if reading.checkpoint is first],
+    )
+
+
+def tell_page(page: Path | None) -> None:
+    """Say where the page is, behind all that is printed."""
+    if page is not None:
+        notice(f"wrote {page}; open it in a browser.")

@@ -1,34 +1,40 @@
-"""The command line: from words to what they ask for. Every failure becomes one line and an exit status.
+"""The program `minigpt`: from words to what they ask for. A failure becomes one line and an exit status.
 
-Nothing here imports NumPy or rich at the top, so that `--help` and most mistakes answer at once.
+A command is a module in `commands/`, imported when it runs, and so is the main road. Nothing here imports
+NumPy or rich, so that `--help` answers at once.
 """
 
-import argparse
+import difflib
 import errno
 import importlib
 import io
-import itertools
 import os
-import pkgutil
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
-from .. import __version__
-from ..errors import InputError, MiniGPTError, discard, notice, print_error
-from .commands import add_model_arguments, open_model, print_json, read_standard_input, text
+from ..errors import InputError, MiniGPTError, brief, discard, notice, print_error
+from .options import Parser, PromptOptions, add_prompt_options
 
-if TYPE_CHECKING:
-    from ..checkpoints.find import Source
-    from ..model import GPT2
-    from ..tokenizer import Tokenizer
-
+# `minigpt score` is commands/score.py; a name that Python reserves has an underscore there: break_.py.
+COMMANDS = {
+    "tokens": "the tokens of a text, and each merge that made them",
+    "attention": "who looks at whom: attention weights, per layer and head",
+    "lens": "the logit lens: what each layer would predict if it were the last",
+    "attribution": "one logit as a sum: embedding + each head + each MLP + biases",
+    "break": "make one classic mistake and see what it does to logits and text",
+    "score": "perplexity of a text, and its most surprising tokens",
+    "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
+    "sizes": "parameters by part, bytes of file and cache, operations per token",
+    "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
+    "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
+    "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",
+}
 DESCRIPTION = """\
 Show how GPT-2 finds the next word: tokens, embeddings, blocks, logits, softmax.
 
@@ -41,28 +47,97 @@ EXIT_ERROR, EXIT_ARGUMENTS, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The program `minigpt`. Returns 0, 2 for a mistake in the arguments, 130 for Ctrl-C, 1 for the rest."""
+    """The program. Returns 0, 2 for a mistake in the arguments, 130 for Ctrl-C, 1 for the rest."""
     if sys.stdout is None:  # closed by the shell (`>&-`)
         sys.stdout = io.StringIO()
     if sys.stderr is None:  # `print(file=None)` would go to standard output
         sys.stderr = io.StringIO()
+    words = sys.argv[1:] if words is None else words
     with noted_interrupts() as interrupts:
         try:
-            status = run(sys.argv[1:] if words is None else words)
+            status = run(words)
             sys.stdout.flush()  # here, where a failure can still be told
             return status
         except KeyboardInterrupt:
             print_error("")  # the shell's prompt starts on a line of its own
             return EXIT_INTERRUPTED
         except Exception as error:
-            return EXIT_INTERRUPTED if interrupts else exit_status(error)
+            return EXIT_INTERRUPTED if interrupts else exit_status(error, words)
 
 
-def exit_status(error: Exception) -> int:
+def run(words: Sequence[str]) -> int:
+    """Do what the words ask for; return the exit status."""
+    if not words:
+        print_error(f"{DESCRIPTION}\n`minigpt --help` names all options and commands.")
+        return EXIT_ARGUMENTS
+    if words[0] in COMMANDS:
+        command = load_command(words[0])
+        options = command.Options(**command_parser(words[0], command).parse(words[1:]))
+        return command.run(options) or 0
+    options = read_prompt_options(words)
+    road = importlib.import_module(".document" if options.json else ".story", __package__)
+    road.run(options)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------- commands
+
+
+def load_command(name: str) -> ModuleType:
+    """The module of a command: it has `Options`, `add_options(parser)` and `run(options)`.
+
+    `run` returns the exit status, or None for 0.
+    """
+    module = f"{name}_" if name == "break" else name
+    return importlib.import_module(f".commands.{module}", __package__)
+
+
+def command_parser(name: str, command: ModuleType) -> Parser:
+    """What reads the words behind a command's name."""
+    parser = Parser(prog=f"minigpt {name}", description=COMMANDS[name])
+    command.add_options(parser)
+    return parser
+
+
+class PromptParser(Parser):
+    """The parser of the main road; its help names the commands, too."""
+
+    def format_help(self) -> str:
+        """What argparse says, and one line for each command."""
+        commands = "".join(f"  {name:<12} {line}\n" for name, line in COMMANDS.items())
+        title = "commands (`minigpt COMMAND --help` explains one; a prompt of that word goes after `--`)"
+        return f"{super().format_help()}\n{title}:\n{commands}"
+
+
+def prompt_parser() -> Parser:
+    """What reads the words of the main road."""
+    usage = "minigpt PROMPT [options]   or   minigpt COMMAND ..."
+    parser = PromptParser(prog="minigpt", usage=usage, description=DESCRIPTION)
+    add_prompt_options(parser)
+    return parser
+
+
+def read_prompt_options(words: Sequence[str]) -> PromptOptions:
+    """The options of the main road. A first word that is nearly a command's name is a prompt, with a hint."""
+    similar = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.8)
+    hint = f"{brief(words[0])!r} is no command; is it `minigpt {similar[0]}`?" if similar else ""
+    try:
+        options = PromptOptions(**prompt_parser().parse(words))
+    except InputError as error:
+        raise InputError(f"{error} {hint}".rstrip()) from None
+    if hint:
+        notice(f"{hint} It is read as a prompt.")
+    return options
+
+
+# ------------------------------------------------------------------------------------------------- failures
+
+
+def exit_status(error: Exception, words: Sequence[str]) -> int:
     """Say in one line what went wrong; return the exit status."""
     match error:
         case MiniGPTError():
-            notice(str(error))
+            notice(name_option(str(error), words))
             return EXIT_ARGUMENTS if isinstance(error, InputError) else EXIT_ERROR
         case MemoryError():
             notice("there is not enough memory for this; a smaller --model or a shorter text needs less.")
@@ -78,6 +153,14 @@ def exit_status(error: Exception) -> int:
             kind = type(error).__name__
             notice(f"a bug in minigpt: {kind}: {error} (`python -X dev -m minigpt` shows where)")
     return EXIT_ERROR
+
+
+def name_option(message: str, words: Sequence[str]) -> str:
+    """Python's message begins with the name of an argument; who typed an option is told of that."""
+    name = re.split(r"\W", message, maxsplit=1)[0]
+    option = f"--{name.replace('_', '-')}"
+    typed = any(word.partition("=")[0] == option for word in words)
+    return option + message[len(name) :] if typed else message
 
 
 @contextmanager
@@ -115,210 +198,3 @@ def output_closed(error: OSError) -> bool:
         discard(sys.stdout)
     is_closed = isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
     return error.filename is None and is_closed
-
-
-def run(words: Sequence[str]) -> int:
-    """Do what the words ask for; return the exit status."""
-    if words and words[0] in command_modules():
-        module = load_command(words[0])
-        parser = Parser(prog=f"minigpt {words[0]}", description=module.HELP)
-        module.add_arguments(parser)
-        return module.run(parser.parse(words[1:])) or 0
-    return show_prompt(prompt_parser().parse(words))
-
-
-def show_prompt(args: argparse.Namespace) -> int:
-    """The main road: write the page of a prompt, tell its story or print its document."""
-    if args.prompt == "-":
-        args.prompt = read_standard_input()
-    source, model, tokenizer = open_model(args)
-    if args.json:
-        from .document import document
-
-        found = document(source, model, tokenizer, args)
-    page = save_page(source, model, tokenizer, args) if args.html else None
-    if args.json:
-        print_json(found)
-    else:
-        from .story import tell
-
-        tell(source, model, tokenizer, args)
-    if page:
-        notice(f"wrote {page}; open it in a browser.")
-    return 0
-
-
-def save_page(source: "Source", model: "GPT2", tokenizer: "Tokenizer", args: argparse.Namespace) -> Path:
-    """Write the page; return where it is."""
-    from ..page.build import write_page
-
-    names = ("temperature", "top_k", "top_p", "min_p", "top", "candidates")
-    options = {name: getattr(args, name) for name in names}
-    return write_page(
-        args.html, model, tokenizer, args.prompt, source=source, comparisons=args.compare, **options
-    )
-
-
-# ----------------------------------------------------------------------------------------------- commands
-
-
-def command_modules() -> dict[str, str]:
-    """The commands there are, and their modules in `minigpt/commands`: `break` is a word of Python's."""
-    found = pkgutil.iter_modules([str(Path(__file__).parent / "commands")])
-    return {module.name.rstrip("_"): module.name for module in found if module.name[0] != "_"}
-
-
-def load_command(name: str) -> ModuleType:
-    """The module of a command."""
-    return importlib.import_module(f".commands.{command_modules()[name]}", __package__)
-
-
-# ---------------------------------------------------------------------------------------------- arguments
-
-
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that takes no abbreviations, and whose errors are one line like all others."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
-        self.register("type", int, integer)  # what `type=int` means, in the commands
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the error for `main` to print."""
-        message = message.removeprefix("argument ")
-        message = re.sub("the following arguments are required: (.*)", r"missing: \1", message)
-        raise InputError(f"{message} (see `{self.prog} --help`)")
-
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse all of the words, or say what is likely to be meant by one too many."""
-        args, rest = self.parse_known_args(words)
-        if rest and rest[0] in itertools.dropwhile(lambda word: word != "--", words):
-            self.error(f"{rest[0]!r} is one word too many: options go before `--`, and one text behind it")
-        if rest and rest[0].startswith("-"):
-            import difflib
-
-            known = list(self._option_string_actions)
-            begun = [option for option in known if len(rest[0]) > 2 and option.startswith(rest[0])]
-            similar = begun or difflib.get_close_matches(rest[0], known, n=1)
-            hint = f"; is it {similar[0]}?" if similar else ""
-            self.error(f"{rest[0]}: there is no such option{hint}")
-        if rest:
-            self.error(f"{rest[0]!r} is one word too many; put a text of several words in quotes")
-        return args
-
-
-class PromptParser(Parser):
-    """The parser of the main road; its help names the commands, too."""
-
-    def format_help(self) -> str:
-        """What argparse says, and one line for each command."""
-        commands = (f"  {name:<12} {load_command(name).HELP}\n" for name in command_modules())
-        title = "commands (`minigpt COMMAND --help` explains one; a prompt of that word goes after `--`)"
-        return f"{super().format_help()}\n{title}:\n{''.join(commands)}"
-
-
-def prompt_parser() -> Parser:
-    """The arguments of the main road."""
-    parser = PromptParser(
-        prog="minigpt",
-        usage="minigpt PROMPT [options]   or   minigpt COMMAND ...",
-        description=DESCRIPTION,
-    )
-    parser.add_argument(
-        "prompt", metavar="PROMPT", type=text, help='a text; "-" reads it from standard input'
-    )
-    parser.add_argument("--version", action="version", version=f"minigpt {__version__}")
-    add_model_arguments(parser)
-    add_sampling_arguments(parser.add_argument_group("the distribution of the next token"))
-    add_view_arguments(parser.add_argument_group("what to look at"))
-    add_generation_arguments(parser.add_argument_group("generation"))
-    return parser
-
-
-def add_sampling_arguments(group: argparse._ArgumentGroup) -> None:
-    """What shapes the distribution; names and meanings are those of `sampling`."""
-    group.add_argument(
-        "--temperature", metavar="T", type=number("temperature"), default=1.0,
-        help="below 1 sharpens it, above 1 flattens it, 0 always takes the likeliest (1)",
-    )  # fmt: skip
-    group.add_argument(
-        "--top-k", metavar="K", type=number("top_k", int), default=0,
-        help="leave only the K likeliest (0: all)",
-    )  # fmt: skip
-    group.add_argument(
-        "--top-p", metavar="P", type=number("top_p"), default=1.0,
-        help="leave only the likeliest that have P together (1: all)",
-    )  # fmt: skip
-    group.add_argument(
-        "--min-p", metavar="P", type=number("min_p"), default=0.0,
-        help="leave only those at least P times as likely as the likeliest (0: all)",
-    )  # fmt: skip
-
-
-def add_view_arguments(group: argparse._ArgumentGroup) -> None:
-    """What the story shows besides."""
-    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
-    group.add_argument(
-        "--top", metavar="N", type=number("top", int), default=10,
-        help="rows in the table of next tokens (10)",
-    )  # fmt: skip
-    group.add_argument(
-        "--candidates", metavar="TEXT", type=some_text, **several,
-        help='the logits of these continuations: " you" " it"',
-    )  # fmt: skip
-    group.add_argument(
-        "--compare", metavar="PROMPT", type=text, **several,
-        help="the same tokens after other prompts, side by side",
-    )  # fmt: skip
-    group.add_argument("--html", metavar="FILE", type=file_name, help="write a page to look at and play with")
-
-
-def add_generation_arguments(group: argparse._ArgumentGroup) -> None:
-    """What the model writes after the story."""
-    group.add_argument(
-        "-n", "--max-new-tokens", metavar="N", type=number("max_new_tokens", int), default=0,
-        help="go on writing, for at most N tokens (0)",
-    )  # fmt: skip
-    group.add_argument(
-        "--stop", metavar="TEXT", type=some_text, action="append", default=[],
-        help="end before this text; may be repeated",
-    )  # fmt: skip
-    group.add_argument("--seed", metavar="S", type=number("seed", int), help="draw the same tokens again")
-
-
-def some_text(word: str) -> str:
-    """Text that is not empty."""
-    if not word:
-        raise argparse.ArgumentTypeError("found an empty text; give at least one character")
-    return text(word)
-
-
-def file_name(word: str) -> str:
-    """What can name a file."""
-    if not word or "\0" in word:
-        raise argparse.ArgumentTypeError(f"found {word!r}; give the name of a file")
-    return word
-
-
-def number(name: str, kind: type[int] | type[float] = float) -> Callable[[str], int | float]:
-    """What reads a number and knows its range, which is the one in `sampling`."""
-
-    def read(word: str) -> int | float:
-        from ..sampling import RANGES
-
-        is_valid, allowed = RANGES[name]
-        with suppress(ValueError):  # it is no number of this kind
-            value = kind(word)
-            if is_valid(value):
-                return value
-        raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must be {allowed}")
-
-    return read
-
-
-def integer(word: str) -> int:
-    """What reads an integer of any range: the commands know theirs when the model is there."""
-    try:
-        return int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must be an integer") from None

@@ -32,14 +32,15 @@ from jaxtyping import Float, Float32, Int
 
 from .. import __version__
 from ..checkpoints.find import Source
-from ..cli.document import model_document, prompt_ids
+from ..cli.passes import model_document, prompt_ids
 from ..cli.terminal import harmless, visible, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import write_whole
 from ..inspection.lens import residual_names, unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
-from ..sampling import Number, Sampling, check_finite, probabilities
+from ..ranges import Number
+from ..sampling import Sampling, check_finite, probabilities
 from ..scoring import largest, never_seen, never_seen_note
 from ..tokenizer import AnyTokenizer
 

@@ -19,7 +19,7 @@ from ..errors import InputError, NumericsError
 from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..parameters import arrays_by_name, read_only
-from ..sampling import check_range
+from ..ranges import check_range
 from ..tape import check_differentiable
 from ..tokenizer import Tokenizer
 from .before_after import Evaluation, Look

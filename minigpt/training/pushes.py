@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..model import GPT2, softmax
-from ..sampling import check_range
+from ..ranges import check_range
 from ..scoring import largest
 from ..tape import target_logprobs
 from ..tokenizer import AnyTokenizer, text_of, token_text

@@ -1,5 +1,6 @@
 """The command line: what each road prints, what each mistake says, and how the program ends."""
 
+import dataclasses
 import inspect
 import io
 import json
@@ -21,6 +22,7 @@ from rich.cells import cell_len
 
 import minigpt
 from minigpt.cli import main as cli
+from minigpt.cli import passes
 from minigpt.cli.main import main
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
@@ -353,15 +355,15 @@ def test_a_number_that_is_none_is_told_with_what_is_expected(run: Run, option: s
 @pytest.mark.parametrize("value", ["abc", "1.5"])
 def test_the_commands_say_it_likewise(run: Run, command: str, option: str, value: str) -> None:
     message = run(command, "erf-gelu", f"{option}={value}", status=2).err
-    assert f"found {value!r}; it must be an integer (see `minigpt {command} --help`)" in message
+    assert f"found {value!r}; it must be an integer" in message
+    assert message.endswith(f"(see `minigpt {command} --help`)\n")
     assert option in message
 
 
 def test_every_numeric_option_has_a_test() -> None:
     parsers = {"": cli.prompt_parser()}
-    for name in cli.command_modules():
-        parsers[name] = cli.Parser()
-        cli.load_command(name).add_arguments(parsers[name])
+    for name in cli.COMMANDS:
+        parsers[name] = cli.command_parser(name, cli.load_command(name))
     found = {
         (name, action.option_strings[0])
         for name, parser in parsers.items()
@@ -403,7 +405,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
 def test_every_failure_is_one_line_and_an_exit_status(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, said: str
 ) -> None:
-    monkeypatch.setattr(cli, "open_model", failing(error))
+    monkeypatch.setattr(passes, "open_model", failing(error))
     result = run("I love", status=status)
     assert result.out == ""
     assert result.err.startswith(said)
@@ -413,7 +415,7 @@ def test_every_failure_is_one_line_and_an_exit_status(
 def test_a_failure_of_an_output_in_memory_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "open_model", failing(OSError(5, "Input/output error")))
+    monkeypatch.setattr(passes, "open_model", failing(OSError(5, "Input/output error")))
     monkeypatch.setattr(sys, "stdout", io.StringIO())  # which has no file descriptor
     assert main(["I love"]) == 1
     assert capsys.readouterr().err == "minigpt: output: Input/output error\n"
@@ -421,7 +423,7 @@ def test_a_failure_of_an_output_in_memory_is_told(
 
 def test_a_broken_pipe_that_has_a_name_is_not_the_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     error = BrokenPipeError(32, "Broken pipe", "a/pipe")
-    monkeypatch.setattr(cli, "open_model", failing(error))
+    monkeypatch.setattr(passes, "open_model", failing(error))
     assert run("I love", status=1).err == "minigpt: a/pipe: Broken pipe\n"
 
 
@@ -455,27 +457,29 @@ def test_help_names_every_option_and_every_command(capsys: pytest.CaptureFixture
     )
     for option in (options + " --max-new-tokens --stop --seed --version").split():
         assert option in text
-    for name in cli.command_modules():
+    for name in cli.COMMANDS:
         assert re.search(rf"^  {name} +\w", text, re.MULTILINE)
 
 
 def test_commands_are_the_modules_that_there_are() -> None:
     folder = Path(cli.__file__).parent / "commands"
     files = {path.stem for path in folder.glob("*.py") if not path.name.startswith("_")}
-    assert set(cli.command_modules().values()) == files
-    for name in cli.command_modules():
+    assert {name.rstrip("_") for name in files} == set(cli.COMMANDS)
+    for name, line in cli.COMMANDS.items():
+        assert line
+        assert "\n" not in line
         module = cli.load_command(name)
-        assert module.HELP
-        assert "\n" not in module.HELP
+        assert module.__name__.rpartition(".")[2].rstrip("_") == name
+        assert dataclasses.is_dataclass(module.Options)
 
 
 def test_a_first_word_that_names_a_command_is_that_command(
     run: Run, document: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called = SimpleNamespace(
-        HELP="", add_arguments=lambda parser: parser.add_argument("--model"), run=lambda args: 7
+        Options=dict, add_options=lambda parser: parser.add_argument("--model"), run=lambda options: 7
     )
-    monkeypatch.setattr(cli, "command_modules", lambda: {"play": "play"})
+    monkeypatch.setattr(cli, "COMMANDS", {"play": "something"})
     monkeypatch.setattr(cli, "load_command", lambda name: called)
     run("play", status=7)
     assert document("play it")["prompt"] == "play it"
@@ -500,9 +504,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_story_in_order(run: Run) -> None:
     out = run("I love").out
     parts = [
-        "3 blocks", "1   Text becomes tokens", "I   ␣love", "40  1842", "2   Tokens become vectors", "length",
-        "3   The vectors pass through 3 blocks", "␣love attends to", "3-1 Logits", "not probabilities",
-        "3-2 Softmax", "T=1", "T=0.5", "T=2", "The likeliest next token is",
+        "3 blocks", "1   Text becomes tokens", "I   ␣love", "40  1842",
+        "2   Embedding: tokens become vectors", "length",
+        "3   The vectors pass through 3 blocks", "␣love attends to", "4   Logit lens", "5   Logits",
+        "not probabilities", "6   Softmax", "T=1", "T=0.5", "T=2", "The likeliest next token is",
     ]  # fmt: skip
     places = [out.find(part) for part in parts]
     assert -1 not in places, parts[places.index(-1)]
@@ -512,7 +517,7 @@ def test_the_story_in_order(run: Run) -> None:
 def test_the_story_names_the_lines_that_did_the_work(run: Run) -> None:
     """Every file:line in it lies in the function of that name."""
     named = re.findall(
-        r"([\w.]+)  (minigpt/\w+\.py):(\d+)", run("I love", "--compare", "I hate", "-n", "1").out
+        r"([\w.]+)  (minigpt/[\w/]+\.py):(\d+)", run("I love", "--compare", "I hate", "-n", "1").out
     )
     functions = {"embed", "block", "attention_weights", "GPT2.__call__", "probabilities"}
     assert {name for name, _, _ in named} > functions

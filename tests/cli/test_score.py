@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minigpt.cli import tables
 from minigpt.cli.commands import score
 from minigpt.cli.main import main
-from minigpt.cli.terminal import console
+from minigpt.cli.tables import console, print_table
 from minigpt.model import GPT2
 from minigpt.scoring import perplexity, token_logprobs
 from minigpt.tokenizer import Tokenizer
@@ -183,8 +184,8 @@ def test_a_progress_bar_is_for_people_who_wait(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stream)
     clock = itertools.count(0, seconds_per_window)
-    monkeypatch.setattr(score.time, "monotonic", lambda: next(clock))
-    assert list(score.with_progress(iter("abcd"), 4)) == list("abcd")
+    monkeypatch.setattr(tables.time, "monotonic", lambda: next(clock))
+    assert list(tables.with_progress(iter("abcd"), 4, "scoring")) == list("abcd")
     assert ("scoring" in stream.getvalue()) is bar
 
 
@@ -192,7 +193,7 @@ def test_a_progress_bar_is_for_people_who_wait(
 def test_the_space_before_a_token_stays(gap: str) -> None:
     row = score.Surprise(9, 11250, "config", f"on  every\nvariant of the{gap}", -9.0, "same")
     out = io.StringIO()
-    console(out).print(score.surprises(80, [row]))
+    print_table(console(out), score.surprise_columns([row]))
     assert "on every variant of the config " in out.getvalue()
 
 

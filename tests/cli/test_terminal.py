@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from minigpt.cli.terminal import LEVELS, STAND_INS, console, harmless, sparkline, table, visible
+from minigpt.cli.tables import Column, console, print_table
+from minigpt.cli.terminal import LEVELS, STAND_INS, harmless, sparkline, visible
 from minigpt.errors import discard, notice
 
 
@@ -128,6 +129,14 @@ def printed(text):
     return stream.getvalue()
 
 
+def table(columns, width=80, **options):
+    stream = io.StringIO()
+    out = console(stream)
+    out.width = width
+    print_table(out, columns, **options)
+    return stream.getvalue()
+
+
 def test_a_terminal_gets_colour(colourful):
     assert "\x1b[" in printed(Text("x", "bold red"))
 
@@ -155,10 +164,8 @@ def test_markup_and_emoji_names_are_text():
 
 
 def test_tables_have_no_lines_and_align_numbers():
-    result = table("token", "logit", right=("logit",))
-    result.add_row("a", "1.0")
-    result.add_row("bc", "-10.0")
-    assert printed(result) == "token  logit\na        1.0\nbc     -10.0\n"
+    columns = [Column("token", ["a", "bc"]), Column("logit", ["1.0", "-10.0"], right=True)]
+    assert table(columns) == "token  logit\na        1.0\nbc     -10.0\n"
 
 
 def test_sparklines():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoints.load import Source
+from minigpt.checkpoints.find import Source
 from minigpt.cli.terminal import harmless
 from minigpt.inspection import trace
 from minigpt.model import GPT2, softmax

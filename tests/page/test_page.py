@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt.checkpoints.load import Source
+from minigpt.checkpoints.find import Source
 from minigpt.errors import ContextLengthError, InputError, MiniGPTError, NumericsError
 from minigpt.inspection import trace
 from minigpt.inspection.lens import logit_lens

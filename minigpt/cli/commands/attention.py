@@ -1,40 +1,49 @@
 """`minigpt attention`: who looks at whom, per layer and head."""
 
 import argparse
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from ...errors import InputError
-from ..terminal import console, cut
-from . import open_model, print_json
-from ._looking import (
-    about,
-    add_intervention_arguments,
-    add_prompt_arguments,
-    check_finite,
-    check_position,
-    intervention,
-    labels,
-    look,
-    pad,
-    prompt_ids,
-)
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.text import Text
 
-if TYPE_CHECKING:
-    import numpy
-    import rich.console
-    import rich.text
+from ...checks import checked_position
+from ...errors import InputError, notice
+from ...hooks import Hook
+from ...inspection.attention import attention_weights
+from ...inspection.intervention import check_index
+from ...parameters import Config
+from ..document import reading_document
+from ..options import LookOptions, add_change_options, add_prompt
+from ..passes import check_finite, look, open_prompt
+from ..tables import Column, console, cut, print_table
 
-    import minigpt.hooks
-
-HELP = "who looks at whom: attention weights, per layer and head"
 # A digit is a weight in tenths, so that no colour is needed to read it; nothing at all is masked.
 DIGITS = ".123456789#"
 LEGEND = "a digit is a weight in tenths, . less than 0.05, # more than 0.95; blank is masked"
+LONGEST_LABEL = 13  # columns for a token beside its row
+BYTES_PER_WEIGHT = 22  # of JSON: a number in full, a comma and a space
+MUCH_JSON = 100_000_000  # bytes
+
+AllWeights = Float[np.ndarray, "n_layer n_head tokens tokens"]
+LayerWeights = Float[np.ndarray, "n_head tokens tokens"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options(LookOptions):
+    """Which weights are shown."""
+
+    layer: int | None
+    head: int | None
+    position: int | None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The prompt and what to show of it."""
-    add_prompt_arguments(
+    add_prompt(
         parser,
         'minigpt attention "The cat sat because it was tired" --layer 5 --head 1',
         'minigpt attention "I love" --patch h.0.mlp.out --patch-from "I hate"',
@@ -44,170 +53,154 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--position", type=int, metavar="N", help="who looks: in the summary (the last), or with --json (all)"
     )
-    add_intervention_arguments(parser)
+    add_change_options(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Compute the weights and show the summary, one layer, or one head."""
-    source, model, tokenizer = open_model(args)
-    from ...inspection import attention_weights
+    reading = open_prompt(options)
+    position = check_choice(options, reading.checkpoint.model.config, len(reading.ids))
 
-    ids = prompt_ids(args, model, tokenizer)
-    check_ranges(args, model.config.n_layer, model.config.n_head, len(ids))
-    hook, changes = intervention(args, model, tokenizer, len(ids))
-
-    def found(hook: "minigpt.hooks.Hook | None") -> "numpy.ndarray":
-        weights = attention_weights(model, ids, hook=hook)
+    def compute(hook: Hook | None) -> AllWeights:
+        weights = attention_weights(reading.checkpoint.model, reading.ids, hook=hook)
         check_finite(weights)
         return weights
 
-    weights = look(found, hook, changes)
-    tokens = labels(tokenizer, ids)
-    if args.json:
-        print_json(about(source, model, tokenizer, ids) | as_document(args, weights, changes))
+    weights = look(compute, reading.changes)
+    if options.json:
+        print_document(reading_document(reading) | {"changes": reading.changes.words}, weights, options)
         return
-    out = console()
-    if args.layer is None:
-        summary(out, weights, tokens, -1 % len(ids) if args.position is None else args.position % len(ids))
-    elif args.head is None:
-        heads(out, weights[args.layer], tokens, args.layer, range(model.config.n_head))
+    out, tokens = console(), reading.tokens
+    if options.layer is None:
+        print_summary(out, weights, tokens, position)
     else:
-        one_head(out, weights[args.layer], tokens, args.layer, args.head)
-    for change in changes:
+        print_layer(out, weights[options.layer], tokens, options)
+    for change in reading.changes.words:
         out.print(f"changed: {change}", soft_wrap=True)
 
 
-def check_ranges(args: argparse.Namespace, n_layer: int, n_head: int, n_tokens: int) -> None:
-    """Raise `InputError` for a layer, head or position that does not exist."""
-    if args.head is not None and args.layer is None:
+def check_choice(options: Options, config: Config, n_tokens: int) -> int:
+    """The position that looks. Raises `InputError` for a layer, head or position that does not exist."""
+    if options.head is not None and options.layer is None:
         raise InputError("--head needs --layer: heads are numbered within a layer.")
-    for name, value, n in (("layer", args.layer, n_layer), ("head", args.head, n_head)):
-        if value is not None and not 0 <= value < n:
-            raise InputError(f"--{name} is {value}; this model has {name}s 0 to {n - 1}.")
-    check_position(args.position, n_tokens)
-    if args.position is not None and args.layer is not None and not args.json:
+    if options.layer is not None:
+        check_index("layer", options.layer, config.n_layer)
+    if options.head is not None:
+        check_index("head", options.head, config.n_head)
+    if options.position is not None and options.layer is not None and not options.json:
         raise InputError(
             "--position and --layer exclude each other: a layer is shown with all of its tokens."
         )
+    return checked_position(-1 if options.position is None else options.position, n_tokens)
 
 
-def as_document(args: argparse.Namespace, weights: "numpy.ndarray", changes: list[str]) -> dict[str, object]:
-    """The weights that were asked for, `weights[layer][head][position][key]`: layer 5 may be the first."""
-    n_tokens = weights.shape[-1]
-    layers = range(len(weights)) if args.layer is None else [args.layer]
-    chosen = range(weights.shape[1]) if args.head is None else [args.head]
-    positions = list(range(n_tokens)) if args.position is None else [args.position % n_tokens]
-    return {
-        "layers": list(layers),
-        "heads": list(chosen),
-        "positions": positions,
-        "weights": [[weights[layer, head, positions].tolist() for head in chosen] for layer in layers],
-        "changes": changes,
-    }
+# ----------------------------------------------------------------------------------------- for a program
 
 
-# ------------------------------------------------------------------------------------- for the terminal
+def print_document(start: dict[str, object], weights: AllWeights, options: Options) -> None:
+    """Print `weights[layer][head][position][key]` of what was asked for; layer 5 may be the first.
+
+    All of a long text's weights would fill the memory as Python's numbers, so they are written head by head.
+    """
+    n_layer, n_head, n_tokens, _ = weights.shape
+    layers = range(n_layer) if options.layer is None else [options.layer]
+    heads = range(n_head) if options.head is None else [options.head]
+    positions = range(n_tokens) if options.position is None else [options.position % n_tokens]
+    size = len(layers) * len(heads) * len(positions) * n_tokens * BYTES_PER_WEIGHT
+    if size > MUCH_JSON:
+        notice(f"this prints about {size / 1e9:.1f} GB; --layer, --head and --position choose.")
+    document = start | {"layers": list(layers), "heads": list(heads), "positions": list(positions)}
+    print(json.dumps(document, allow_nan=False)[:-1], end=', "weights": [')
+    for number, layer in enumerate(layers):
+        print(", [" if number else "[", end="")
+        for place, head in enumerate(heads):
+            rows = json.dumps(weights[layer, head, positions].tolist(), allow_nan=False)
+            print(f", {rows}" if place else rows, end="")
+        print("]", end="")
+    print("]}")
 
 
-def summary(out: "rich.console.Console", weights: "numpy.ndarray", tokens: list[str], position: int) -> None:
+# ------------------------------------------------------------------------------------------ for a person
+
+
+def print_summary(out: Console, weights: AllWeights, tokens: list[str], position: int) -> None:
     """One cell per layer and head: where the token at `position` looks most, and how much."""
-    from rich.text import Text
-
     n_layer, n_head = weights.shape[:2]
     rows = weights[:, :, position, : position + 1]
-    most, label, width = rows.argmax(axis=-1), len("layer "), len(f" {position}:99")
+    most, largest = rows.argmax(axis=-1), rows.max(axis=-1)
     out.print(
         f"Where token {position} ({tokens[position]}) looks most in each head, and with how much weight, "
         "in per cent (99 is 99 or more):"
     )
-    show_tokens(out, tokens, sorted({position, *most.ravel().tolist()}))
-    per_row = max(1, (out.width - label) // width)
-    for start in range(0, n_head, per_row):
-        chosen = range(start, min(start + per_row, n_head))
-        head = "layer ".ljust(label) + "".join(f"h{h}".rjust(width) for h in chosen)
-        out.print("\n" + head, style="dim", no_wrap=True, crop=True)
-        for layer in range(n_layer):
-            line = Text(f"{layer:>5} ")
-            for h in chosen:
-                key = int(most[layer, h])
-                line.append_text(_looks_at(key, float(rows[layer, h, key]), width))
-            out.print(line, no_wrap=True, crop=True)
+    named = range(len(tokens)) if len(tokens) <= 30 else sorted({position, *most.ravel().tolist()})
+    out.print("   ".join(f"{i} {cut(tokens[i], 20)}" for i in named) + "\n", style="dim")
+    columns = [Column("layer", [str(layer) for layer in range(n_layer)], right=True)]
+    for head in range(n_head):
+        pairs = zip(most[:, head].tolist(), largest[:, head].tolist(), strict=True)
+        columns.append(Column(f"h{head}", [summary_cell(*pair) for pair in pairs], right=True))
+    print_table(out, columns, narrow="continue")
     out.print(
         "\nA head that finds nothing looks at token 0. Closer: --layer L, or also --head H.", style="dim"
     )
 
 
-def _looks_at(key: int, weight: float, width: int) -> "rich.text.Text":
-    from rich.text import Text
-
-    cell = f"{key}:{min(99, round(weight * 100))}".rjust(width)
-    return Text(cell, style="bold" if weight >= 0.8 else "dim" if weight < 0.4 else "")
-
-
-def show_tokens(out: "rich.console.Console", tokens: list[str], looked_at: list[int]) -> None:
-    """The tokens with their numbers; of a long text only those that are looked at."""
-    shown = range(len(tokens)) if len(tokens) <= 30 else looked_at
-    out.print("   ".join(f"{i} {cut(tokens[i], 20)}" for i in shown), style="dim")
+def summary_cell(key: int, weight: float) -> Text:
+    """The token that is looked at most, and the weight in per cent."""
+    style = "bold" if weight >= 0.8 else "dim" if weight < 0.4 else ""
+    return Text(f"{key}:{min(99, round(weight * 100))}", style)
 
 
-def heads(
-    out: "rich.console.Console", weights: "numpy.ndarray", tokens: list[str], layer: int, numbers: range
-) -> None:
+def print_layer(out: Console, weights: LayerWeights, tokens: list[str], options: Options) -> None:
+    """One head in per cent if that fits, else its map, or the maps of all heads of a layer."""
+    heads = range(len(weights)) if options.head is None else range(options.head, options.head + 1)
+    if options.head is not None:
+        columns = percent_columns(weights[options.head], tokens)
+        if sum(column.widths[0] + 2 for column in columns) - 2 <= out.width:
+            title = f"Layer {options.layer}, head {options.head}"
+            out.print(f"{title}: each row is a token, with its weights in per cent.\n")
+            print_table(out, columns)
+            return
+    print_maps(out, weights, tokens, options.layer or 0, heads)
+
+
+def percent_columns(weights: Float[np.ndarray, "tokens tokens"], tokens: list[str]) -> list[Column]:
+    """A row per token and a column for each that it looks at."""
+
+    def cell(query: int, key: int) -> Text:
+        weight = float(weights[query, key])
+        return Text(f"{weight * 100:.0f}", shade(weight)) if key <= query else Text("")
+
+    rows = range(len(tokens))
+    columns = [Column("", [cut(token, LONGEST_LABEL) for token in tokens])]
+    return columns + [
+        Column(cut(token, 7), [cell(query, key) for query in rows], right=True)
+        for key, token in enumerate(tokens)
+    ]
+
+
+def print_maps(out: Console, weights: LayerWeights, tokens: list[str], layer: int, heads: range) -> None:
     """Some heads of a layer as small maps, side by side."""
-    from rich.text import Text
-
-    label = min(max(map(len, tokens)), 12) + 1
-    shown = fitting(len(tokens), max(2, out.width - label - 2))
-    width = max(len(shown), 7) + 2
-    per_row = max(1, (out.width - label) // width)
-    out.print(f"Layer {layer}: each row is a token, each column a token that it looks at; {LEGEND}.")
-    for start in range(0, len(numbers), per_row):
-        chosen = numbers[start : start + per_row]
-        titles = "".join(f" head {h}".ljust(width) for h in chosen)
-        out.print("\n" + " " * label + titles, style="dim", no_wrap=True, crop=True)
-        for query in shown:
-            line = Text(pad(tokens[query], label))
-            for h in chosen:
-                line.append(" ")
-                for key in shown:
-                    line.append_text(_digit(float(weights[h, query, key]), key <= query))
-                line.append(" " * (width - 1 - len(shown)))
-            line.rstrip()
-            out.print(line, no_wrap=True, crop=True)
-    if len(shown) < len(tokens):
-        left_out = f"Shown: token 0 and tokens {shown[1]} to {shown[-1]}; a wider terminal shows more."
+    labels = [cut(token, LONGEST_LABEL - 2) for token in tokens]
+    kept = keys_that_fit(len(tokens), max(2, out.width - max(map(len, labels)) - 3))
+    out.print(f"Layer {layer}: each row is a token, each column a token that it looks at; {LEGEND}.\n")
+    columns = [Column("", [labels[query] for query in kept])]
+    columns += [Column(f"head {head}", list(map_rows(weights[head], kept))) for head in heads]
+    print_table(out, columns, narrow="continue")
+    if len(kept) < len(tokens):
+        left_out = f"Shown: token 0 and tokens {kept[1]} to {kept[-1]}; a wider terminal shows more."
         out.print(f"\n{left_out}", style="dim")
 
 
-def one_head(
-    out: "rich.console.Console", weights: "numpy.ndarray", tokens: list[str], layer: int, head: int
-) -> None:
-    """One head: the weights in per cent, if they fit, else as digits."""
-    from rich.text import Text
-
-    label = min(max(map(len, tokens)), 14) + 1
-    cell = max(5, min(9, (out.width - label) // len(tokens)))
-    if cell * len(tokens) > out.width - label:
-        heads(out, weights, tokens, layer, range(head, head + 1))
-        return
-    out.print(f"Layer {layer}, head {head}: each row is a token, with its weights in per cent.\n")
-    out.print(" " * label + "".join(pad(t, cell, right=True) for t in tokens), style="dim")
-    for query, token in enumerate(tokens):
-        line = Text(pad(token, label))
-        for weight in weights[head, query, : query + 1]:
-            line.append(f"{weight * 100:.0f}".rjust(cell), style=shade(float(weight)))
-        out.print(line, no_wrap=True, crop=True)
-
-
-def fitting(n_tokens: int, width: int) -> list[int]:
-    """The tokens of a map that fits: all, or the first, where idle heads look, and the last ones."""
+def keys_that_fit(n_tokens: int, width: int) -> list[int]:
+    """The tokens of a map: all, or the first, where idle heads look, and the last ones."""
     return list(range(n_tokens)) if n_tokens <= width else [0, *range(n_tokens - width + 1, n_tokens)]
 
 
-def _digit(weight: float, seen: bool) -> "rich.text.Text":
-    from rich.text import Text
-
-    return Text(DIGITS[round(weight * 10)] if seen else " ", style=shade(weight) if seen else "")
+def map_rows(weights: Float[np.ndarray, "tokens tokens"], kept: Sequence[int]) -> Iterator[Text]:
+    """A line of digits for each token."""
+    for query in kept:
+        seen = [float(weights[query, key]) for key in kept if key <= query]
+        yield Text.assemble(*((DIGITS[round(weight * 10)], shade(weight)) for weight in seen))
 
 
 def shade(weight: float) -> str:

@@ -1,36 +1,35 @@
 """`minigpt attribution`: one logit as a sum of what each part contributed."""
 
 import argparse
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+
+from rich.console import Console
 
 from ...errors import InputError
-from ..terminal import console, print_rows, visible
-from . import open_model, print_json, text
-from ._looking import (
-    about,
-    add_intervention_arguments,
-    add_prompt_arguments,
-    check_finite,
-    intervention,
-    labels,
-    look,
-    prompt_ids,
-)
+from ...hooks import Hook
+from ...inspection.attribution import Attribution, attribute
+from ...tokenizer import token_text
+from ..document import print_json, reading_document
+from ..options import LookOptions, add_change_options, add_prompt, text
+from ..passes import Checkpoint, Reading, check_finite, look, open_prompt
+from ..tables import Column, console, print_table
+from ..terminal import visible
 
-if TYPE_CHECKING:
-    import rich.console
-
-    import minigpt.hooks
-    import minigpt.inspection
-    import minigpt.tokenizer
-
-HELP = "one logit as a sum: embedding + each head + each MLP + biases"
 N_LARGEST = 8
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options(LookOptions):
+    """Whose logit is taken apart."""
+
+    token: str | None
+    against: str | None
+    position: int
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The prompt, and whose logit."""
-    add_prompt_arguments(
+    add_prompt(
         parser,
         'minigpt attribution "I love" --token " you" --against " it"',
         'minigpt attribution "I love" --token " you" --ablate h.0.attn.v:3',
@@ -40,84 +39,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", type=text, metavar="TEXT", help="minus whose logit, to see what decides between them"
     )
     parser.add_argument("--position", type=int, default=-1, metavar="N", help="after which token (-1: last)")
-    add_intervention_arguments(parser)
+    add_change_options(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Take a logit apart and show the sum."""
-    source, model, tokenizer = open_model(args)
-    from ...inspection import attribute
+    reading = open_prompt(options)
+    checkpoint = reading.checkpoint
+    token = one_token(checkpoint, "token", options.token)
+    against = one_token(checkpoint, "against", options.against)
 
-    ids = prompt_ids(args, model, tokenizer)
-    token, against = (one_token(tokenizer, name, getattr(args, name)) for name in ("token", "against"))
-    hook, changes = intervention(args, model, tokenizer, len(ids))
-
-    def parts(hook: "minigpt.hooks.Hook | None") -> "minigpt.inspection.Attribution":
-        found = attribute(model, ids, token, against=against, position=args.position, hook=hook)
+    def compute(hook: Hook | None) -> Attribution:
+        found = attribute(
+            checkpoint.model, reading.ids, token, against=against, position=options.position, hook=hook
+        )
         check_finite([found.logit, found.total])
         return found
 
-    found = look(parts, hook, changes)
-    if args.json:
-        print_json(about(source, model, tokenizer, ids) | as_document(tokenizer, found, changes))
-        return
-    show(console(), found, tokenizer, ids, changes)
+    attribution = look(compute, reading.changes)
+    if options.json:
+        print_json(reading_document(reading) | as_document(reading, attribution))
+    else:
+        show(console(), attribution, reading)
 
 
-def one_token(tokenizer: "minigpt.tokenizer.AnyTokenizer", option: str, word: str | None) -> int | None:
+def one_token(checkpoint: Checkpoint, option: str, word: str | None) -> int | None:
     """The id of a text that is one token. Raises `InputError` if it is several, or none."""
     if word is None:
         return None
-    ids = tokenizer.encode(word)
+    ids = checkpoint.tokenizer.encode(word)
     if len(ids) != 1:
-        pieces = " + ".join(labels(tokenizer, ids)) or "nothing"
+        pieces = " + ".join(checkpoint.labels(ids)) or "nothing"
         hint = "" if word.startswith(" ") else f'; with the space in front, " {word}", it may be one'
         raise InputError(f"--{option}: {visible(word)} is {len(ids)} tokens ({pieces}), not one{hint}.")
     return ids[0]
 
 
-def as_document(
-    tokenizer: "minigpt.tokenizer.AnyTokenizer", found: "minigpt.inspection.Attribution", changes: list[str]
-) -> dict[str, object]:
+def as_document(reading: Reading, attribution: Attribution) -> dict[str, object]:
     """The parts by name, their sum, and the logit that they add up to."""
-    from ...tokenizer import token_text
-
+    tokenizer, against = reading.checkpoint.tokenizer, attribution.against
     return {
-        "position": found.position,
-        "token": token_text(tokenizer, found.token),
-        "against": None if found.against is None else token_text(tokenizer, found.against),
-        "logit": found.logit,
-        "sum": found.total,
-        "parts": found.parts,
-        "changes": changes,
+        "position": attribution.position,
+        "token": token_text(tokenizer, attribution.token),
+        "against": None if against is None else token_text(tokenizer, against),
+        "logit": attribution.logit,
+        "sum": attribution.total,
+        "parts": attribution.parts,
+        "changes": reading.changes.words,
     }
 
 
-def show(
-    out: "rich.console.Console",
-    found: "minigpt.inspection.Attribution",
-    tokenizer: "minigpt.tokenizer.AnyTokenizer",
-    ids: list[int],
-    changes: list[str],
-) -> None:
+def show(out: Console, attribution: Attribution, reading: Reading) -> None:
     """The sum, layer by layer, and the parts with the largest shares."""
-    tokens = labels(tokenizer, ids)
-    whose = f"the logit of {labels(tokenizer, [found.token])[0]}"
-    if found.against is not None:
-        whose += f" minus that of {labels(tokenizer, [found.against])[0]}"
-    out.print(f"What adds up to {whose} after token {found.position} ({tokens[found.position]}):\n")
-    headers = ("", "heads", "bias", "MLP", "so far", "most for and most against")
-    tolerance = 1e-4 * max(1.0, abs(found.logit))  # for the rounding of float32
-    parts = found.parts
+    checkpoint, position = reading.checkpoint, attribution.position
+    whose = f"the logit of {checkpoint.label(attribution.token)}"
+    if attribution.against is not None:
+        whose += f" minus that of {checkpoint.label(attribution.against)}"
+    out.print(f"What adds up to {whose} after token {position} ({reading.tokens[position]}):\n")
+    tolerance = 1e-4 * max(1.0, abs(attribution.logit))  # for the rounding of float32
+    parts = attribution.parts
     rest = parts.pop("hook", 0.0)
     if abs(rest) > tolerance:  # else all of what was changed is in the parts
         parts["the change"] = rest
-    print_rows(out, headers, sum_rows(found, parts.get("the change")), right=headers[1:5], wraps=headers[-1])
+    names, *numbers, remarks = zip(*sum_rows(attribution, parts.get("the change")), strict=True)
+    columns = [Column("", names)]
+    headers = ("heads", "bias", "MLP", "so far")
+    columns += [Column(header, cells, right=True) for header, cells in zip(headers, numbers, strict=True)]
+    print_table(out, [*columns, Column("most for and most against", remarks, flexible="wrap")])
     total = sum(parts.values())
-    what = "logit" if found.against is None else "difference"
+    what = "logit" if attribution.against is None else "difference"
     out.print(
-        f"\nThe parts add up to {total:.6f}; the model's own {what} is {found.logit:.6f}"
-        f"{'' if abs(total - found.logit) <= tolerance else ': NOT EQUAL'}."
+        f"\nThe parts add up to {total:.6f}; the model's own {what} is {attribution.logit:.6f}"
+        f"{'' if abs(total - attribution.logit) <= tolerance else ': NOT EQUAL'}."
     )
     largest = sorted(parts.items(), key=lambda part: -abs(part[1]))[:N_LARGEST]
     out.print("\nLargest shares: " + ", ".join(f"{name} {share:+.2f}" for name, share in largest))
@@ -126,25 +119,29 @@ def show(
         "its biases; attention's output bias belongs to no head and stands apart.",
         style="dim",
     )
-    for change in changes:
+    for change in reading.changes.words:
         out.print(f"changed: {change}", soft_wrap=True)
 
 
-def sum_rows(found: "minigpt.inspection.Attribution", change: float | None) -> list[tuple[str, ...]]:
+def sum_rows(attribution: Attribution, change: float | None) -> list[tuple[str, ...]]:
     """A row per layer, with the running total; and what a change added that none of the parts holds."""
-    heads = [f"{int(h.argmax())}: {h.max():+.2f}, {int(h.argmin())}: {h.min():+.2f}" for h in found.heads]
-    total = float(found.embedding.sum())
-    token, position = found.embedding
+    heads = [
+        f"{int(h.argmax())}: {h.max():+.2f}, {int(h.argmin())}: {h.min():+.2f}" for h in attribution.heads
+    ]
+    total = float(attribution.embedding.sum())
+    token, position = attribution.embedding
     rows: list[tuple[str, ...]] = [
         ("embedding", "", "", "", f"{total:.2f}", f"token {token:+.2f}, position {position:+.2f}")
     ]
-    for layer, head in enumerate(found.heads):
-        shares = (float(head.sum()), float(found.attention_bias[layer]), float(found.mlps[layer]))
+    for layer, head in enumerate(attribution.heads):
+        shares = (
+            float(head.sum()), float(attribution.attention_bias[layer]), float(attribution.mlps[layer])
+        )  # fmt: skip
         total += sum(shares)
         cells = [f"{share:+.2f}" for share in shares]
         rows.append((f"layer {layer}", *cells, f"{total:.2f}", f"head {heads[layer]}"))
-    total += found.final_bias
-    rows.append(("final layer norm", "", f"{found.final_bias:+.2f}", "", f"{total:.2f}", ""))
+    total += attribution.final_bias
+    rows.append(("final layer norm", "", f"{attribution.final_bias:+.2f}", "", f"{total:.2f}", ""))
     if change is not None:
         rows.append(("the change", "", "", "", f"{total + change:.2f}", f"{change:+.2f} that is in no part"))
     return rows

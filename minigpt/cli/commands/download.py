@@ -1,15 +1,24 @@
 """`minigpt download`: bring a checkpoint onto this machine."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ...checkpoints.find import HUB_ID, OFFICIAL, check_official, download, is_complete
 from ...errors import DownloadError, InputError
+from ..terminal import for_stdout
 
-HELP = "fetch a model from the Hugging Face Hub, for later or for a machine without a network"
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is fetched, and where its files shall be."""
+
+    name: str
+    out: Path | None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The model, and where its files shall be."""
     parser.add_argument("name", nargs="?", default="gpt2", help="an official name or a Hub repository (gpt2)")
     parser.add_argument(
@@ -21,20 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Download, verify, and say where the files are."""
-    from ...checkpoints.find import HUB_ID, OFFICIAL, download
-
-    if args.name not in OFFICIAL and not HUB_ID.fullmatch(args.name):
+    if options.name not in OFFICIAL and not HUB_ID.fullmatch(options.name):
         known = ", ".join(OFFICIAL)
-        raise InputError(f"{args.name!r}: expected one of {known}, or a Hub id owner/name.")
-    print(download(args.name) if args.out is None else download_into(args.out, args.name))
+        raise InputError(f"{options.name!r}: expected one of {known}, or a Hub id owner/name.")
+    folder = download(options.name) if options.out is None else download_into(options.out, options.name)
+    print(for_stdout(str(folder)))
 
 
 def download_into(out: Path, name: str) -> Path:
     """Download into a folder where nothing has its name before all of it is there; returns the folder."""
-    from ...checkpoints.find import OFFICIAL, check_official, download, is_complete
-
     if name in OFFICIAL and is_complete(out):
         check_official(out, name)
         return out

@@ -1,146 +1,133 @@
 """`minigpt lens`: what each layer would predict if it were the last."""
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ..terminal import console, cut, print_rows
-from . import open_model, print_json
-from ._looking import (
-    about,
-    add_intervention_arguments,
-    add_prompt_arguments,
-    check_position,
-    intervention,
-    labels,
-    look,
-    pad,
-    prompt_ids,
-)
+from rich.console import Console
 
-if TYPE_CHECKING:
-    import rich.console
+from ...checks import checked_position
+from ...hooks import Hook
+from ...inspection.lens import Lens, check_top, logit_lens
+from ...tokenizer import token_text
+from ..document import print_json, reading_document
+from ..options import LookOptions, add_change_options, add_prompt
+from ..passes import Checkpoint, Reading, look, open_prompt
+from ..tables import Column, console, cut, print_table, waiting
 
-    import minigpt.inspection
-    import minigpt.tokenizer
-
-HELP = "the logit lens: what each layer would predict if it were the last"
-NARROWEST_CELL = 12  # columns for a token and its per cent
-LONGEST_TOKEN = 20
+NARROWEST_CELL, LONGEST_TOKEN = 14, 20  # columns for a token and its per cent, with the gap; for a token
+MANY_TOKENS = 100  # which take seconds
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options(LookOptions):
+    """Which predictions are shown."""
+
+    position: int | None
+    top: int
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The prompt and what to show of it."""
-    add_prompt_arguments(parser, 'minigpt lens "I love" --ablate h.0.attn.v:3')
+    add_prompt(parser, 'minigpt lens "I love" --ablate h.0.attn.v:3')
     parser.add_argument(
         "--position", type=int, metavar="N", help="only after this token, but its likeliest few"
     )
     parser.add_argument("--top", type=int, metavar="N", default=5, help="how many of them (5)")
-    add_intervention_arguments(parser)
+    add_change_options(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Read the residual stream at every depth and show what it predicts."""
-    source, model, tokenizer = open_model(args)
-    from ...inspection import logit_lens
+    reading, out = open_prompt(options), console()
+    model = reading.checkpoint.model
+    check_top(options.top, model.config.vocab_size)
+    room = out.width - len(depth(f"h.{model.config.n_layer - 1}.resid_post"))
+    positions = choose_positions(options, len(reading.ids), room // NARROWEST_CELL)
 
-    ids = prompt_ids(args, model, tokenizer)
-    check_position(args.position, len(ids))
-    hook, changes = intervention(args, model, tokenizer, len(ids))
-    found = look(lambda hook: logit_lens(model, ids, top=args.top, hook=hook), hook, changes)
-    if args.json:
-        positions = list(range(len(ids))) if args.position is None else [args.position % len(ids)]
-        print_json(about(source, model, tokenizer, ids) | as_document(tokenizer, found, positions, changes))
+    def compute(hook: Hook | None) -> Lens:
+        with waiting(f"{len(positions):,} tokens at every depth", len(reading.ids) > MANY_TOKENS):
+            return logit_lens(model, reading.ids, top=options.top, positions=positions, hook=hook)
+
+    lens = look(compute, reading.changes)
+    if options.json:
+        print_json(reading_document(reading) | as_document(reading, lens, positions))
         return
-    out = console()
-    tokens = labels(tokenizer, ids)
-    if args.position is None:
-        all_positions(out, found, tokenizer, tokens)
+    if options.position is None and room >= NARROWEST_CELL:
+        print_depths(out, lens, reading, positions)
     else:
-        one_position(out, found, tokenizer, tokens, args.position % len(ids))
-    for change in changes:
+        print_ranks(out, lens, reading, positions[0], options)
+    for change in reading.changes.words:
         out.print(f"changed: {change}", soft_wrap=True)
 
 
-def as_document(
-    tokenizer: "minigpt.tokenizer.AnyTokenizer",
-    found: "minigpt.inspection.Lens",
-    positions: list[int],
-    changes: list[str],
-) -> dict[str, object]:
+def choose_positions(options: Options, n_tokens: int, n_columns: int) -> list[int]:
+    """The tokens behind which something is predicted: one, all for a program, or the last that fit."""
+    if options.position is not None:
+        return [checked_position(options.position, n_tokens)]
+    if options.json:
+        return list(range(n_tokens))
+    return list(range(max(0, n_tokens - max(1, n_columns)), n_tokens))
+
+
+def as_document(reading: Reading, lens: Lens, positions: Sequence[int]) -> dict[str, object]:
     """What was asked for, by depth, position and rank."""
-    from ...tokenizer import token_text
 
     def likeliest(d: int, p: int) -> list[dict[str, object]]:
-        columns = (array[d, p].tolist() for array in (found.ids, found.logits, found.probabilities))
+        columns = (array[d, p].tolist() for array in (lens.ids, lens.logits, lens.probabilities))
         return [
-            {"id": i, "text": token_text(tokenizer, i), "logit": logit, "probability": chance}
-            for i, logit, chance in zip(*columns, strict=True)
+            {"id": i, "text": token_text(reading.checkpoint.tokenizer, i), "logit": logit, "probability": p}
+            for i, logit, p in zip(*columns, strict=True)
         ]
 
     depths = [
-        {"name": name, "positions": [likeliest(d, p) for p in positions]}
-        for d, name in enumerate(found.names)
+        {"name": name, "positions": [likeliest(d, p) for p in range(len(positions))]}
+        for d, name in enumerate(lens.names)
     ]
-    return {"positions": positions, "depths": depths, "changes": changes}
+    return {"positions": list(positions), "depths": depths, "changes": reading.changes.words}
 
 
-def all_positions(
-    out: "rich.console.Console",
-    found: "minigpt.inspection.Lens",
-    tokenizer: "minigpt.tokenizer.AnyTokenizer",
-    tokens: list[str],
-) -> None:
+def print_depths(out: Console, lens: Lens, reading: Reading, positions: Sequence[int]) -> None:
     """A row per depth and a column per token: the likeliest next token, and its probability in per cent."""
-    names = [depth(name) for name in found.names]
-    first = max(map(len, names)) + 2
-    n_shown = min(len(tokens), (out.width - first) // NARROWEST_CELL)
-    if n_shown < 1:
-        one_position(out, found, tokenizer, tokens, len(tokens) - 1, top=1)
-        out.print("--position N shows another token, and more of what is likely there.", style="dim")
-        return
-    width = min((out.width - first) // n_shown, 20)
-    shown = range(len(tokens) - n_shown, len(tokens))
+    width = min((out.width - len("after layer 10")) // len(positions) - 2, LONGEST_TOKEN)
+    columns = [Column("", [depth(name) for name in lens.names])]
+    for column, position in enumerate(positions):
+        cells = depth_cells(lens, reading.checkpoint, column, width)
+        columns.append(Column(cut(f"after {reading.tokens[position]}", width), cells))
     out.print(
         "The likeliest next token, and its probability in per cent, if the model ended at each depth:\n"
     )
-    out.print(
-        " " * first + "".join(pad(f"after {tokens[p]}", width) for p in shown), style="dim", no_wrap=True
-    )
-    for d, name in enumerate(names):
-        best = [
-            (labels(tokenizer, [int(found.ids[d, p, 0])])[0], found.probabilities[d, p, 0]) for p in shown
-        ]
-        cells = (pad(f"{cut(token, width - 5)} {100 * chance:.0f}", width) for token, chance in best)
-        out.print((pad(name, first) + "".join(cells)).rstrip(), no_wrap=True, crop=True)
+    print_table(out, columns, drop=columns[1:-1])
     out.print("\nThe last line is the model's own prediction.", style="dim")
-    if n_shown < len(tokens):
+    if len(positions) < len(reading.ids):
         out.print(
-            f"These are the last {n_shown} of {len(tokens)} tokens; --position N shows one.", style="dim"
+            f"These are the last {len(positions)} of {len(reading.ids)} tokens; --position N shows one.",
+            style="dim",
         )
 
 
-def one_position(
-    out: "rich.console.Console",
-    found: "minigpt.inspection.Lens",
-    tokenizer: "minigpt.tokenizer.AnyTokenizer",
-    tokens: list[str],
-    position: int,
-    top: int | None = None,
-) -> None:
+def depth_cells(lens: Lens, checkpoint: Checkpoint, column: int, width: int) -> list[str]:
+    """The likeliest token at each depth, and its probability in per cent."""
+    best = zip(lens.ids[:, column, 0].tolist(), lens.probabilities[:, column, 0], strict=True)
+    return [f"{cut(checkpoint.label(token), width - 4)} {100 * p:.0f}" for token, p in best]
+
+
+def print_ranks(out: Console, lens: Lens, reading: Reading, position: int, options: Options) -> None:
     """A row per depth and a column per rank, at one position."""
+    top = options.top if options.position is not None else 1  # for more there is no room
     out.print(
-        f"The likeliest next tokens after token {position} ({tokens[position]}), if the model ended at each "
-        "depth:\n"
+        f"The likeliest next tokens after token {position} ({reading.tokens[position]}), if the model ended "
+        "at each depth:\n"
     )
-    rows = []
-    for d, name in enumerate(found.names):
-        texts = labels(tokenizer, found.ids[d, position, :top].tolist())
-        chances = 100 * found.probabilities[d, position, :top]
-        cells = (f"{cut(t, LONGEST_TOKEN)} {c:.0f}%" for t, c in zip(texts, chances, strict=True))
-        rows.append((depth(name), *cells))
-    ranks = map(str, range(1, len(rows[0])))
-    print_rows(out, ("", *ranks) if top != 1 else ("", ""), rows)
+    columns = [Column("", [depth(name) for name in lens.names])]
+    for rank in range(top):
+        best = zip(lens.ids[:, 0, rank].tolist(), lens.probabilities[:, 0, rank], strict=True)
+        cells = [f"{cut(reading.checkpoint.label(t), LONGEST_TOKEN)} {100 * p:.0f}%" for t, p in best]
+        columns.append(Column(str(rank + 1) if top > 1 else "", cells))
+    print_table(out, columns)
     out.print("\nThe last line is the model's own prediction.", style="dim")
+    if options.position is None:
+        out.print("--position N shows another token, and more of what is likely there.", style="dim")
 
 
 def depth(name: str) -> str:

@@ -2,53 +2,48 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
 
-from ..terminal import console, indented
-from . import print_json
+from rich.console import Console
 
-if TYPE_CHECKING:
-    import minigpt.inspection.map
-
-HELP = "one table of names: paper, checkpoint, hook, transformers, line of model.py"
+from ...inspection.map import Stage, markdown, stages
+from ..document import print_json
+from ..options import add_json_option
+from ..tables import Column, console, print_table
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the table is printed."""
+
+    markdown: bool
+    json: bool
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     """How to print it."""
     parser.epilog = "example: minigpt map"
     parser.add_argument("--markdown", action="store_true", help="as docs/map.md has it")
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    add_json_option(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Print the table."""
-    from ...inspection.map import markdown, stages
-
-    if args.markdown:
+    if options.markdown:
         print(markdown(), end="")
-    elif args.json:
+    elif options.json:
         print_json([asdict(stage) for stage in stages()])
     else:
-        show(stages())
+        show(console(), stages())
 
 
-def show(found: Sequence["minigpt.inspection.map.Stage"]) -> None:
+def show(out: Console, found: Sequence[Stage]) -> None:
     """For each stage hook, line and term; below, the checkpoint's and the reference's names."""
-    out, headers = console(), ("hook", "line", "the paper's term")
-    stages = [(stage.hook, stage.where, stage.term) for stage in found]
-    hook, line, term = (max(map(len, column)) for column in zip(headers, *stages, strict=True))
-    fits = hook + line + term + 4 <= out.width
-
-    def show_stage(name: str, where: str, words: str, names: str, style: str) -> None:
-        if fits:
-            out.print(f"{name:<{hook}}  {where:<{line}}  {words}", style=style)
-        else:
-            out.print(name, *indented([f"{where}  {words}"], out.width), sep="\n", style=style)
-        out.print(*indented([names], out.width), style="dim")
-
-    show_stage(*headers, "parameters in the checkpoint · module in transformers, (inside which)", "bold")
-    out.print()
-    for stage, cells in zip(found, stages, strict=True):
-        names = ", ".join(stage.checkpoint) or "no parameters"
-        show_stage(*cells, f"{names} · {stage.transformers}", "")
+    columns = [
+        Column("hook", [stage.hook for stage in found], style="bold"),
+        Column("line", [stage.where for stage in found]),
+        Column("the paper's term", [stage.term for stage in found]),
+    ]
+    names = [f"{', '.join(stage.checkpoint) or 'no parameters'} · {stage.transformers}" for stage in found]
+    out.print("Below each: parameters in the checkpoint · module in transformers, (inside which).\n")
+    print_table(out, columns, notes=names)

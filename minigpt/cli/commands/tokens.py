@@ -1,49 +1,52 @@
 """`minigpt tokens`: the pieces of a text, each merge that made its tokens, and broken characters."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import Any
+
+from rich.console import Console
 
 from ...errors import InputError
-from ..terminal import WIDEST, console, harmless, print_rows, visible, visible_token
-from . import open_model, print_json, read_standard_input, text
+from ...scoring import never_seen, never_seen_note
+from ...tokenizer import LONG, Tokenizer, merge_steps, split
+from ..document import print_json
+from ..options import ModelOptions, add_model_options, text
+from ..passes import open_model
+from ..tables import WIDEST, Column, console, print_table
+from ..terminal import harmless, visible, visible_token
+from ..text_files import read_prompt
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ...tokenizer import Tokenizer
-
-HELP = "the tokens of a text, and each merge that made them"
 MOST_PIECES = 20  # whose merges are shown; --json has those of all
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The text, and whose tokens."""
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions):
+    """A text, and whose tokens."""
+
+    text: str
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The text; without a model the tokens are GPT-2's."""
     parser.epilog = 'example: minigpt tokens " unbelievable"'
     parser.add_argument("text", metavar="TEXT", type=text, help='a text; "-" reads it from standard input')
-    parser.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="whose tokenizer, and which tokens it never saw (GPT-2's)"
-    )
-    parser.add_argument("--offline", action="store_true", help="never use the network")
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    add_model_options(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Cut the text, merge its pieces, and show it."""
-    from ...scoring import never_seen
-    from ...tokenizer import Tokenizer
-
-    content = read_standard_input() if args.text == "-" else args.text
+    content = read_prompt(options.text)
     if not content:
         raise InputError("TEXT: it is empty, which is no tokens; give at least one character.")
-    if args.model is None:  # every official model has it, and `tiny`
-        tokenizer, unseen = Tokenizer(), None
-    else:
-        _, model, tokenizer = open_model(args)
-        unseen = never_seen(model, tokenizer.encode(content))
+    tokenizer: Any = Tokenizer()  # every official model has it, and `tiny`
+    unseen = None
+    if options.model is not None:
+        checkpoint = open_model(options)
+        tokenizer = checkpoint.tokenizer
+        unseen = never_seen(checkpoint.model, tokenizer.encode(content))
     found = take_apart(tokenizer, content, unseen)
-    if args.json:
+    if options.json:
         print_json({key: value for key, value in asdict(found).items() if value is not None})
     else:
         show(console(), found)
@@ -103,7 +106,7 @@ class Anatomy:
     never_seen: list[int] | None  # positions of tokens that the model never saw; None without a model
 
 
-def take_apart(tokenizer: "Tokenizer", content: str, unseen: list[int] | None) -> Anatomy:
+def take_apart(tokenizer: Tokenizer, content: str, unseen: list[int] | None) -> Anatomy:
     """Everything there is to say about a text."""
     ids = tokenizer.encode(content)
     tokens = [
@@ -118,10 +121,8 @@ def take_apart(tokenizer: "Tokenizer", content: str, unseen: list[int] | None) -
     )  # fmt: skip
 
 
-def pieces(tokenizer: "Tokenizer", content: str) -> Iterator[Piece]:
+def pieces(tokenizer: Tokenizer, content: str) -> Iterator[Piece]:
     """The pieces in order, with the merges of each."""
-    from ...tokenizer import LONG, merge_steps, split
-
     for stretch in tokenizer.stretches(content):
         if isinstance(stretch, int):
             yield Piece(visible_token(tokenizer, stretch), [stretch], [])
@@ -139,7 +140,7 @@ def pieces(tokenizer: "Tokenizer", content: str) -> Iterator[Piece]:
             yield Piece(visible(piece), tokenizer.piece_ids(piece), merges)
 
 
-def broken_characters(tokenizer: "Tokenizer", content: str, ids: list[int]) -> Iterator[Character]:
+def broken_characters(tokenizer: Tokenizer, content: str, ids: list[int]) -> Iterator[Character]:
     """The characters whose bytes are in several tokens, with the positions of these."""
     if tokenizer.decode_bytes(ids) != content.encode():  # an added token has taken spaces along
         return
@@ -156,7 +157,7 @@ def broken_characters(tokenizer: "Tokenizer", content: str, ids: list[int]) -> I
 # -------------------------------------------------------------------------------------------- the terminal
 
 
-def show(out: "Console", found: Anatomy) -> None:
+def show(out: Console, found: Anatomy) -> None:
     """The tokens, the merges piece by piece, and the characters in parts."""
     out.width = min(out.width, WIDEST)
     counts = (
@@ -166,17 +167,20 @@ def show(out: "Console", found: Anatomy) -> None:
     )
     quoted = harmless(found.text if len(found.text) <= 40 else f"{found.text[:39]}…")
     out.print(f'"{quoted}": {", ".join(counts)}\n')
-    rows = [(str(token.position), token.text, str(token.id), token.bytes) for token in found.tokens]
-    print_rows(out, ("position", "token", "id", "bytes"), rows, right=["position", "id"], wraps="bytes")
+    columns = [
+        Column("position", [str(token.position) for token in found.tokens], right=True),
+        Column("token", [token.text for token in found.tokens], style="bold"),
+        Column("id", [str(token.id) for token in found.tokens], right=True),
+        Column("bytes", [token.bytes for token in found.tokens], flexible="wrap"),
+    ]
+    print_table(out, columns)
     show_merges(out, found.pieces)
     show_broken(out, found)
     if found.never_seen:
-        from ...scoring import never_seen_note
-
         out.print(f"\n{never_seen_note(len(found.never_seen), len(found.tokens))}")
 
 
-def show_merges(out: "Console", all_pieces: list[Piece]) -> None:
+def show_merges(out: Console, all_pieces: Sequence[Piece]) -> None:
     """How the bytes of each piece became tokens; a piece that comes again is shown once."""
     different = list({piece.text: piece for piece in all_pieces if piece.merges != []}.values())
     if not different:
@@ -190,26 +194,31 @@ def show_merges(out: "Console", all_pieces: list[Piece]) -> None:
         if piece.merges is None:
             out.print("  too long to show how it was merged")
             continue
-        rows = [(str(m.rank), f"{m.left} + {m.right}", " ".join(m.parts)) for m in piece.merges]
-        print_rows(
-            out, ("rank", "merge", "what is there then"), rows, right=["rank"], wraps="what is there then"
-        )
+        columns = [
+            Column("rank", [str(merge.rank) for merge in piece.merges], right=True),
+            Column("merge", [f"{merge.left} + {merge.right}" for merge in piece.merges]),
+            Column("what is there then", [" ".join(m.parts) for m in piece.merges], flexible="wrap"),
+        ]
+        print_table(out, columns)
     if len(different) > MOST_PIECES:
         out.print(f"\n… and {len(different) - MOST_PIECES:,} other pieces; --json has them all.")
 
 
-def show_broken(out: "Console", found: Anatomy) -> None:
+def show_broken(out: Console, found: Anatomy) -> None:
     """The characters that no token holds whole."""
     if not found.broken:
         return
     n = len(found.broken)
     are = "is one character that no token holds" if n == 1 else f"are {n:,} characters that no token holds"
     out.print(f"\nThere {are} whole, because training saw too few of them to merge their bytes:\n")
-    rows = [
-        (each.text, each.bytes, "  ".join(found.tokens[position].text for position in each.positions))
-        for each in {character.text: character for character in found.broken}.values()
+    different = list({character.text: character for character in found.broken}.values())
+    owners = ["  ".join(found.tokens[position].text for position in each.positions) for each in different]
+    columns = [
+        Column("character", [each.text for each in different]),
+        Column("bytes", [each.bytes for each in different]),
+        Column("in the tokens", owners, flexible="wrap"),
     ]
-    print_rows(out, ("character", "bytes", "in the tokens"), rows, wraps="in the tokens")
+    print_table(out, columns)
 
 
 def counted(number: int, noun: str) -> str:

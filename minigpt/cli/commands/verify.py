@@ -1,40 +1,38 @@
 """`minigpt verify`: this machine's numbers against torch's, and against published ones."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
+from rich.console import Console
+
+from ...checkpoints.find import check_official, find, official_here
+from ...checkpoints.load import load, load_model
 from ...errors import InputError, notice
-from ..terminal import console, print_rows
-from . import add_model_arguments, print_json
-
-if TYPE_CHECKING:
-    import rich.console
-
-    import minigpt.inspection.facts
-    import minigpt.inspection.ledger
-
-HELP = "compare this machine's numbers with torch's, tensor by tensor, and with published ones"
+from ...inspection.facts import FactResult, check_fact, official_facts
+from ...inspection.ledger import Reference, Row, check_file, compare, environment, load_reference
+from ..document import print_json
+from ..options import ModelOptions as Options
+from ..options import add_model_options
+from ..tables import Column, console, print_table
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Which models to check."""
     parser.epilog = (
         "Without --model: the bundled model against tensors that torch computed, and every official model\n"
         "that is on this machine against published figures. With --model: that official model's figures.\n\n"
         "example: minigpt verify --json > report.json"
     )
-    add_model_arguments(parser)
+    add_model_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Print the ledger; the exit status is 0 if everything agrees."""
-    from ...inspection.ledger import environment
-
-    reference, rows = (None, []) if args.model not in (None, "tiny") else check_reference()
-    results, skipped = check_facts(args)
+    reference, rows = (None, []) if options.model not in (None, "tiny") else check_reference()
+    results, skipped = check_facts(options)
     passed = all(row.passed for row in rows) and all(result.passed for result in results)
-    if args.json:
+    if options.json:
         document = as_document(reference, rows, results, skipped) | {
             "environment": environment(),
             "passed": passed,
@@ -57,34 +55,26 @@ def run(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def check_reference() -> "tuple[minigpt.inspection.ledger.Reference, list[minigpt.inspection.ledger.Row]]":
+def check_reference() -> tuple[Reference, list[Row]]:
     """The bundled model against the stored tensors."""
-    from ...checkpoints.find import find
-    from ...checkpoints.load import load_model
-    from ...inspection.ledger import check_file, compare, load_reference
-
     reference, source = load_reference(), find("tiny", offline=True)
     check_file(reference, source.path)
     return reference, compare(load_model(source.path), reference)
 
 
-def check_facts(args: argparse.Namespace) -> "tuple[list[minigpt.inspection.facts.FactResult], list[str]]":
+def check_facts(options: Options) -> tuple[list[FactResult], list[str]]:
     """The published figures of the models that are here, or that `--model` names; and which are not here."""
-    from ...checkpoints.find import check_official, find, official_here
-    from ...checkpoints.load import load
-    from ...inspection import check_fact, official_facts
-
     names = sorted({fact.model for fact in official_facts()})
-    if args.model == "tiny":
+    if options.model == "tiny":
         return [], []
-    if args.model is not None and args.model not in names:
+    if options.model is not None and options.model not in names:
         raise InputError(
-            f"verify: there are no published figures for {args.model}; there are some for "
+            f"verify: there are no published figures for {options.model}; there are some for "
             f"{', '.join(names)}, and stored tensors for tiny."
         )
     results, skipped = [], []
-    for name in names if args.model is None else [args.model]:
-        source = find(name, offline=args.offline, notify=notice) if args.model else official_here(name)
+    for name in names if options.model is None else [options.model]:
+        source = find(name, offline=options.offline, notify=notice) if options.model else official_here(name)
         if source is None:
             skipped.append(name)
             continue
@@ -95,9 +85,9 @@ def check_facts(args: argparse.Namespace) -> "tuple[list[minigpt.inspection.fact
 
 
 def as_document(
-    reference: "minigpt.inspection.ledger.Reference | None",
-    rows: "list[minigpt.inspection.ledger.Row]",
-    results: "list[minigpt.inspection.facts.FactResult]",
+    reference: Reference | None,
+    rows: Sequence[Row],
+    results: Sequence[FactResult],
     skipped: list[str],
 ) -> dict[str, object]:
     """A report that anyone can paste: no path, nothing about the person."""
@@ -131,9 +121,9 @@ def finite(number: float | None) -> float | None:
 
 
 def show_rows(
-    out: "rich.console.Console",
-    reference: "minigpt.inspection.ledger.Reference",
-    rows: "list[minigpt.inspection.ledger.Row]",
+    out: Console,
+    reference: Reference,
+    rows: Sequence[Row],
 ) -> None:
     """One row per tensor."""
     versions = ", ".join(f"{name} {version}" for name, version in reference.versions.items())
@@ -142,26 +132,46 @@ def show_rows(
         "difference in float64, where only another formula would show, and in float32; beside it what torch "
         "in float32 differs by.\n"
     )
-    columns = ("float64", "float32", "tolerance", "torch's")
-    lines = []
-    for row in rows:
-        numbers = (row.float64, row.float32, row.float32_tolerance, row.torch_float32)
-        cells = ("" if number is None else f"{number:.1e}" for number in numbers)
-        verdict = "equal" if row.passed else "DIFFERENT"
-        lines.append((row.name, "x".join(map(str, row.shape)), *cells, verdict))
-    print_rows(out, ("tensor", "shape", *columns, ""), lines, right=columns)
+    numbers: dict[str, list[float | None]] = {
+        "float64": [row.float64 for row in rows],
+        "float32": [row.float32 for row in rows],
+        "tolerance": [row.float32_tolerance for row in rows],
+        "torch's": [row.torch_float32 for row in rows],
+    }
+    columns = [
+        Column("tensor", [row.name for row in rows]),
+        Column("shape", ["x".join(map(str, row.shape)) for row in rows]),
+        *(
+            Column(name, [scientific(value) for value in values], right=True)
+            for name, values in numbers.items()
+        ),
+        Column("", [verdict(row.passed) for row in rows]),
+    ]
+    print_table(out, columns)
     n_passed = sum(row.passed for row in rows)
     out.print(f"\n{n_passed} of {len(rows)} tensors equal torch's within the tolerance.\n")
 
 
-def show_facts(out: "rich.console.Console", results: "list[minigpt.inspection.facts.FactResult]") -> None:
+def show_facts(out: Console, results: Sequence[FactResult]) -> None:
     """One row per published figure, with where it was published."""
     out.print("Figures that others published about the official weights:\n")
-    columns, lines = ("difference", "tolerance"), []
-    for found in results:
-        verdict = "equal" if found.passed else "DIFFERENT"
-        numbers = (f"{found.difference:.1e}", f"{found.fact.tolerance:g}")
-        lines.append((found.fact.model, found.fact.title, *numbers, verdict))
-    print_rows(out, ("model", "figure", *columns, ""), lines, right=columns, wraps="figure")
+    columns = [
+        Column("model", [found.fact.model for found in results]),
+        Column("figure", [found.fact.title for found in results], flexible="wrap"),
+        Column("difference", [scientific(found.difference) for found in results], right=True),
+        Column("tolerance", [f"{found.fact.tolerance:g}" for found in results], right=True),
+        Column("", [verdict(found.passed) for found in results]),
+    ]
+    print_table(out, columns)
     n_passed = sum(found.passed for found in results)
     out.print(f"\n{n_passed} of {len(results)} agree; --json gives each one's source.\n")
+
+
+def scientific(number: float | None) -> str:
+    """A difference; nothing where torch was not measured."""
+    return "" if number is None else f"{number:.1e}"
+
+
+def verdict(passed: bool) -> str:
+    """What a row says at its end."""
+    return "equal" if passed else "DIFFERENT"

@@ -1,0 +1,42 @@
+"""The numbers that a person may give, as an argument in Python or as an option of the command line.
+
+Nothing here needs NumPy, so that a mistake on the command line is answered at once.
+"""
+
+from collections.abc import Callable
+from math import isfinite
+from operator import index
+from typing import Any
+
+from .errors import InputError, brief
+
+Number = float | int  # `temperature=0` is as good as `temperature=0.0`
+
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes integers alone
+    "temperature": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 (greedy) or above"),
+    "top_k": (lambda value: index(value) >= 0, "an integer: 0 (off) or a number of tokens"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (off)"),
+    "min_p": (lambda value: 0 <= value <= 1, "from 0 (off) to 1"),
+    # A penalty that means something, and cannot by itself make a logit larger than float32 holds.
+    "repetition_penalty": (lambda value: 1e-3 <= value <= 1e3, "from 0.001 to 1000; 1 is off"),
+    "max_new_tokens": (lambda value: index(value) >= 0, "an integer, 0 or above"),
+    "seed": (lambda value: index(value) >= 0, "an integer, 0 or above"),
+    "top": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "n_surprises": (lambda value: index(value) >= 0, "an integer, 0 or above"),
+    "stride": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "num_beams": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "num_return_sequences": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "length_penalty": (lambda value: -10 <= value <= 10, "from -10 to 10"),
+    "beta": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 or above"),
+}
+
+
+def check_range(name: str, value: Any) -> None:
+    """Raise `InputError` if the argument `name` cannot have this value (NaN never can)."""
+    is_valid, allowed = RANGES[name]
+    try:
+        fits = bool(is_valid(value))
+    except (TypeError, ValueError, OverflowError):  # another type, an array, more than a float holds
+        fits = False
+    if not fits:
+        raise InputError(f"{name} is {brief(value)}; it must be {allowed}.")
