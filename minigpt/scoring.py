@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids, checked_text
+from .checks import checked_ids, checked_items, checked_text
 from .errors import InputError, brief
 from .hooks import Hook
 from .model import GPT2
@@ -83,6 +83,8 @@ def next_tokens(
 
 def rank(logits: Vector, token_id: int) -> int:
     """A token's place by logit, from 1 for the largest; of equal ones the lower id comes first."""
+    if not isinstance(token_id, Integral) or not 0 <= token_id < len(logits):
+        raise InputError(f"token_id is {brief(token_id)}; these logits are of ids 0 to {len(logits) - 1}.")
     larger = np.count_nonzero(logits > logits[token_id])
     return int(1 + larger + np.count_nonzero(logits[:token_id] == logits[token_id]))
 
@@ -115,6 +117,7 @@ def candidates(
 
     Only a continuation of several tokens runs the model again. Raises `InputError` for an empty one.
     """
+    texts = checked_items("candidates", texts, str, "texts")
     if "" in texts:
         raise InputError("candidates: found an empty text; a candidate has at least one character.")
     probability, logprobs = probabilities(logits, temperature), log_softmax(logits)
@@ -211,6 +214,10 @@ def continuation_logprobs(
     end.
     """
     prompt_ids = checked_text("prompt", prompt, model.config)
+    if not isinstance(continuations, Iterable):
+        raise InputError(
+            f"continuations: found {type(continuations).__name__}; expected several rows of ids."
+        )
     texts = [checked_text("continuation", ids, model.config) for ids in continuations]
     if not len(prompt_ids):
         raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")

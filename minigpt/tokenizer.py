@@ -35,7 +35,7 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 import regex
 import tiktoken
 
-from .errors import InputError
+from .errors import InputError, brief
 
 Pair = tuple[bytes, bytes]
 
@@ -483,7 +483,7 @@ def _checked_id(token_id: object, n_vocab: int) -> int:
         with contextlib.suppress(TypeError):
             index = operator.index(token_id)  # type: ignore[arg-type]  # that is what is being checked
     if index is None:
-        raise InputError(f"ids: found {type(token_id).__name__} {token_id}; token ids are integers.")
+        raise InputError(f"ids: found {type(token_id).__name__} {brief(token_id)}; token ids are integers.")
     if not 0 <= index < n_vocab:  # Python would take a negative index from the end
-        raise InputError(f"ids: {index} is not a token id; this tokenizer's are 0 to {n_vocab - 1}.")
+        raise InputError(f"ids: {brief(index)} is not a token id; this tokenizer's are 0 to {n_vocab - 1}.")
     return index

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from minigpt import scoring
 from minigpt.errors import ContextLengthError, InputError, NumericsError
+from minigpt.generation import generate
+from minigpt.inspection import ablate
 from minigpt.model import GPT2
 from minigpt.sampling import probabilities
 from minigpt.scoring import (
@@ -77,8 +79,8 @@ def test_a_continuation_s_logprob_is_the_sum_of_its_tokens(model: GPT2) -> None:
     prompt, continuation = [1, 2, 3], [4, 5, 6, 7]
     logprobs = log_softmax(model(prompt + continuation))
     expected = [logprobs[2 + step, token] for step, token in enumerate(continuation)]
-    (scored,) = continuation_logprobs(model, prompt, [continuation])
-    np.testing.assert_allclose(scored.logprobs, expected, rtol=1e-5)
+    (found,) = continuation_logprobs(model, prompt, [continuation])
+    np.testing.assert_allclose(found.logprobs, expected, rtol=1e-5)
     assert continuation_logprob(model, prompt, continuation) == pytest.approx(sum(expected), rel=1e-5)
     chained = continuation_logprob(model, prompt, [4, 5]) + continuation_logprob(
         model, [*prompt, 4, 5], [6, 7]
@@ -97,10 +99,49 @@ def test_an_empty_continuation_is_certain(model: GPT2) -> None:
     assert continuation_logprob(model, [1] * CONTEXT, []) == 0
 
 
+def test_several_continuations_of_one_prompt_are_what_each_is_alone(model: GPT2) -> None:
+    texts = [[4, 5, 6], [], [7], [4, 5, 9, 10, 11], [4, 5, 6]]
+    found = continuation_logprobs(model, [1, 2, 3], texts)
+    for scored, ids in zip(found, texts, strict=True):
+        (alone,) = continuation_logprobs(model, [1, 2, 3], [ids])
+        assert scored.ids.tolist() == ids
+        np.testing.assert_allclose(scored.logprobs, alone.logprobs, rtol=1e-5)
+        assert scored.logprob == pytest.approx(continuation_logprob(model, [1, 2, 3], ids), rel=1e-5)
+
+
+def test_a_continuation_tells_which_of_its_tokens_are_the_likeliest(model: GPT2) -> None:
+    greedy = list(generate(model, [1, 2, 3], max_new_tokens=5, temperature=0))
+    other = [*greedy[:3], (greedy[3] + 1) % 307, greedy[4]]
+    best, mixed = continuation_logprobs(model, [1, 2, 3], [greedy, other])
+    assert best.is_greedy.all()
+    assert best.is_greedy.tolist() == [True] * 5
+    assert mixed.is_greedy.tolist()[:4] == [True, True, True, False]
+
+
+def test_every_score_takes_a_hook(model: GPT2) -> None:
+    silent = ablate(model, "h.1.mlp.out")
+    ids = TEXT[:9].tolist()
+    rows = model(ids[:-1], hook=silent).astype(np.float64)
+    logprobs = rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
+    expected = logprobs[np.arange(8), ids[1:]]
+    np.testing.assert_allclose(token_logprobs(model, ids, hook=silent), expected, rtol=1e-4)
+    assert perplexity(model, ids, hook=silent) == pytest.approx(math.exp(-expected.mean()), rel=1e-4)
+    (scored,) = continuation_logprobs(model, ids[:4], [ids[4:]], hook=silent)
+    np.testing.assert_allclose(scored.logprobs, expected[3:], rtol=1e-4)
+    assert continuation_logprob(model, ids[:4], ids[4:], hook=silent) == pytest.approx(
+        expected[3:].sum(), rel=1e-4
+    )
+
+
+def test_a_model_of_one_position_has_nothing_to_score_with() -> None:
+    with pytest.raises(InputError, match="n_positions is 1"):
+        perplexity(random_gpt2(n_positions=1), [1, 2, 3])
+
+
 def test_a_continuation_may_fill_the_context_and_one_token_more(model: GPT2) -> None:
     assert len(continuation_logprobs(model, [1], [[2] * CONTEXT])[0].logprobs) == CONTEXT
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
-        continuation_logprobs(model, [1], [[2] * (CONTEXT + 1)])
+        continuation_logprobs(model, [1], [[3], [2] * (CONTEXT + 1)])
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
         continuation_logprobs(model, [1] * (CONTEXT + 1), [[]])
 

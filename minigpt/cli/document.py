@@ -15,6 +15,8 @@ from ..tokenizer import AnyTokenizer, token_text
 from .options import PromptOptions
 from .passes import Context, Reading, model_document, open_prompts, run_pass
 
+MANY_TOKENS = 2000  # which take the page more than seconds
+
 
 def run(options: PromptOptions) -> None:
     """The main road for a program: compute everything, write the page, then print the document."""
@@ -138,7 +140,9 @@ def save_page(readings: Sequence[Reading], options: PromptOptions) -> Path | Non
     """Write the page if `--html` asks for it; return where it is."""
     if options.html is None:
         return None
-    first = readings[0].checkpoint
+    first, n_tokens = readings[0].checkpoint, sum(len(reading.ids) for reading in readings)
+    if n_tokens > MANY_TOKENS:
+        notice(f"--html reads {n_tokens:,} tokens in {len(readings)} contexts, which takes a while.")
     return write_page(
         options.html,
         first.model,

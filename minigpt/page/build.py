@@ -35,7 +35,7 @@ from ..checkpoints.find import Source
 from ..cli.passes import model_document, prompt_ids
 from ..cli.terminal import harmless, visible, visible_token
 from ..errors import InputError, MiniGPTError
-from ..files import write_whole
+from ..files import follow_own_link, write_whole
 from ..inspection.lens import residual_names, unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2, attention, embed, layer_norm, softmax
@@ -307,7 +307,7 @@ def policy(style: str, script: str) -> str:
 
 def checked_path(path: Path) -> Path:
     """Where the file will be. Raises `MiniGPTError` if no regular file can be there."""
-    destination = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
+    destination = follow_own_link(path)  # what a link points to is replaced, not the link
     if destination.exists() and not destination.is_file():
         kind = "a folder" if destination.is_dir() else "not a regular file"
         raise MiniGPTError(f"{path}: is {kind}; give the name of an HTML file to write.")
