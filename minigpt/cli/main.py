@@ -33,6 +33,7 @@ COMMANDS = {
     "sizes": "parameters by part, bytes of file and cache, operations per token",
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
+    "prefer": "train on pairs of answers (ORPO, DPO), and see which logits that moves",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",
 }
 DESCRIPTION = """\
