@@ -37,6 +37,7 @@ COMMANDS = {
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
     "live": "the page, alive: type a prompt, and tokens, attention and logits change with it",
+    "prefer": "train on pairs of answers (ORPO, DPO), and see which logits that moves",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",
 }
 DESCRIPTION = """\
