@@ -8,6 +8,7 @@ The charts are SVG written by that script rather than by Observable Plot and d3:
 that a screen reader finds in them is the page's own, and the file stays small.
 """
 
+import functools
 import html
 import inspect
 import itertools
@@ -36,7 +37,7 @@ from ..inspection.lens import unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2
 from ..ranges import Number
-from ..sampling import Sampling, probabilities
+from ..sampling import Sampling, draw, probabilities
 from ..scoring import largest
 from ..tokenizer import AnyTokenizer
 from . import numbers
@@ -321,8 +322,13 @@ def unique(ids: Iterable[int]) -> list[int]:
 
 def token_texts(speaker: Speaker) -> list[str]:
     """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    ids = range(speaker.model.config.vocab_size)
-    return [visible_token(speaker.tokenizer, token_id).replace(" ", "␣") for token_id in ids]
+    return texts_of_ids(speaker.tokenizer, speaker.model.config.vocab_size)
+
+
+@functools.lru_cache(8)
+def texts_of_ids(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
+    """The texts of a vocabulary; what has no token is called after its id."""
+    return [visible_token(tokenizer, token_id).replace(" ", "␣") for token_id in range(vocab_size)]
 
 
 def joined(texts: Sequence[str]) -> str:
@@ -367,7 +373,7 @@ def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
         "mlp": [model_code.mlp, model_code.gelu_new],
         "logits": [GPT2.__call__],
         "softmax": [model_code.softmax, probabilities],
-        "next": [Sampling.choose],
+        "next": [Sampling.choose, draw],
         "lens": [unembed, model_code.layer_norm],
         "parts": [attribute],
     }
