@@ -187,12 +187,15 @@ def block_backward(dx: Residual, tape: Tape, p: Block, layer: int, call: Call) -
 def scatter_add(table: Table, ids: Ids, dx: Residual) -> None:
     """Add each token's gradient to its row of the table; a token that occurs often is added up first.
 
-    `table[ids] += dx` would keep only one of a token's occurrences. Sorted by id, they lie side by side.
+    `table[ids] += dx` would keep only one of a token's occurrences. Sorted by id, they lie side by side. What
+    has no gradient is left out: even a 0 would change the order of a sum, and padding should change nothing.
     """
-    flat = ids.reshape(-1)
+    gradients = dx.reshape(-1, dx.shape[-1])
+    places = np.flatnonzero(gradients.any(axis=-1))
+    flat = ids.reshape(-1)[places]
     order = np.argsort(flat, kind="stable")
     rows, starts = np.unique(flat[order], return_index=True)
-    table[rows] += np.add.reduceat(dx.reshape(-1, dx.shape[-1])[order], starts, axis=0)
+    table[rows] += np.add.reduceat(gradients[places[order]], starts, axis=0)
 
 
 # ------------------------------------------------------------------------------------------- the model

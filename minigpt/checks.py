@@ -8,7 +8,9 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from .activations import ACTIVATIONS
-from .errors import ConfigError, ContextLengthError, InputError
+from .errors import ConfigError, ContextLengthError, InputError, brief
+
+LARGEST_BATCH = 1_000_000  # texts at once, for which no memory is large enough
 
 
 def check_config(config: Any) -> None:
@@ -48,7 +50,9 @@ def checked_ids(
             f"ids: {before} tokens do not fit into the context of {config.n_positions}; shorten the text."
         )
     if not isinstance(logits_to_keep, int | np.signedinteger) or logits_to_keep < 0:
-        raise InputError(f"logits_to_keep is {logits_to_keep}; it must be an integer: 0 (all) or above.")
+        raise InputError(
+            f"logits_to_keep is {brief(logits_to_keep)}; it must be an integer: 0 (all) or above."
+        )
     return array
 
 
@@ -101,8 +105,10 @@ def batch_shape(batch: int | None) -> tuple[int, ...]:
     """The leading dimensions of a cache: those of so many texts, or for None those of one without a batch."""
     if batch is None:
         return ()
-    if not isinstance(batch, Integral) or batch < 0:
-        raise InputError(f"batch is {batch}; it must be an integer, 0 or above, or None for one text.")
+    if not isinstance(batch, Integral) or not 0 <= batch <= LARGEST_BATCH:
+        raise InputError(
+            f"batch is {brief(batch)}; it must be an integer, 0 to {LARGEST_BATCH:,}, or None for one text."
+        )
     return (int(batch),)
 
 
@@ -120,7 +126,7 @@ def checked_dtype(dtype: Any) -> np.dtype[Any]:
 def checked_length(length: int) -> int:
     """How many tokens of a cache stay."""
     if not isinstance(length, Integral) or length < 0:
-        raise InputError(f"length is {length}; it must be an integer, 0 or above.")
+        raise InputError(f"length is {brief(length)}; it must be an integer, 0 or above.")
     return int(length)
 
 
@@ -128,7 +134,7 @@ def checked_n_positions(n_positions: int, config: Any) -> int:
     """A context that is no longer than the model's own."""
     if not isinstance(n_positions, Integral) or not 1 <= n_positions <= config.n_positions:
         raise InputError(
-            f"n_positions is {n_positions}; it must be an integer from 1 to {config.n_positions}."
+            f"n_positions is {brief(n_positions)}; it must be an integer from 1 to {config.n_positions}."
         )
     return int(n_positions)
 
@@ -150,5 +156,5 @@ def checked_items(name: str, items: Any, kind: type, expected: str) -> list[Any]
 def checked_position(position: int, n_tokens: int) -> int:
     """A token's position counted from 0, if there is one; negative positions count from the end."""
     if not isinstance(position, Integral) or not -n_tokens <= position < n_tokens:
-        raise InputError(f"position is {position}; there are {n_tokens} tokens, counted from 0.")
+        raise InputError(f"position is {brief(position)}; there are {n_tokens} tokens, counted from 0.")
     return position % n_tokens

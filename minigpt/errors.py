@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 import unicodedata
+from decimal import Decimal
 from typing import Any
 
 
@@ -89,10 +90,9 @@ def escape(character: str) -> str:
 
 def brief(value: object) -> str:
     """A value for a message of one line, whatever it is and however long."""
-    try:
-        text = " ".join(str(value).split())
-    except ValueError:  # an integer of more digits than Python writes
-        text = f"an integer of {round(int(value).bit_length() * 0.30103):,} digits"  # type: ignore[call-overload]
+    if isinstance(value, int) and abs(value) > 1e20:
+        value = f"{Decimal(value):.2e}"  # which has no limit of digits
+    text = " ".join(str(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

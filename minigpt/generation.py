@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids, checked_items
+from .checks import checked_ids, checked_items, checked_text
 from .errors import InputError
 from .hooks import Hook, checked_hook
 from .model import GPT2, KVCache
@@ -54,18 +54,19 @@ class SamplingOptions(TypedDict, total=False):
 
 def generate_without_cache(
     model: GPT2,
-    ids: Sequence[int],
+    ids: ArrayLike,
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
     seed: int | None = None,
     hook: Hook | None = None,
 ) -> list[int]:
     """The new tokens, found by the definition: ask for the next one's logits, choose, append, ask again."""
-    text, rng = list(ids), new_rng(seed)
+    check_range("max_new_tokens", max_new_tokens)
+    text, rng = checked_text("ids", ids, model.config).tolist(), new_rng(seed)
     for _ in range(max_new_tokens):
         logits = model(text, hook=hook, logits_to_keep=1)[-1]
         text.append(sampling.choose(logits, text, rng))
-    return text[len(ids) :]
+    return text[len(text) - max_new_tokens :]
 
 
 def new_rng(seed: int | None) -> np.random.Generator:
@@ -192,7 +193,10 @@ def generate_batch(
     when all are finished; to stream, use `generate`. A `hook` gets arrays of all rows; its first pass sees
     the prompts without their last tokens, padded on the right. Raises what `generate` raises.
     """
-    prompts = list(prompts) if isinstance(prompts, Iterable) else [prompts]
+    try:
+        prompts = list(prompts)
+    except TypeError:
+        raise InputError(f"prompts: found {type(prompts).__name__}; expected several rows of ids.") from None
     stops = checked_stop_ids(stop_ids)
     seeds = list(seed) if isinstance(seed, Sequence) else [seed] * len(prompts)
     if len(seeds) != len(prompts):

@@ -34,8 +34,8 @@ def checked_hook(hook: Hook | None) -> Hook:
 
     def checked(name: str, array: np.ndarray) -> np.ndarray:
         result = hook(name, array)
-        if not isinstance(result, np.ndarray) or result.shape != array.shape:
-            found = f"shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
+        if type(result) is not np.ndarray or result.shape != array.shape:  # a matrix multiplies otherwise
+            found = f"shape {result.shape}" if type(result) is np.ndarray else type(result).__name__
             raise HookError(f"hook: {name} must stay an array of shape {array.shape}; it returned {found}.")
         if not np.can_cast(result.dtype, array.dtype, "same_kind"):  # what is complex, text, an object
             raise HookError(f"hook: {name} must stay real numbers; it returned {result.dtype} values.")

@@ -10,7 +10,7 @@ penalty, temperature, top-k, top-p, min-p. Every processor gives what its namesa
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from . import model
@@ -63,6 +63,25 @@ def probabilities(logits: ArrayLike, temperature: Number = 1.0) -> Float[np.ndar
 # ------------------------------------------------------------------------ processors: logits to logits
 
 
+def check_logits(logits: Logits) -> None:
+    """Raise `InputError` for anything but an array of rows of numbers."""
+    if not isinstance(logits, np.ndarray) or logits.ndim == 0 or logits.dtype.kind != "f":
+        raise InputError(
+            f"logits: found {type(logits).__name__}; expected a NumPy array of floats, (*batch, vocab)."
+        )
+
+
+def checked_previous(ids: ArrayLike, n_vocab: int) -> Int[np.ndarray, "*batch n"]:
+    """The ids that occurred. Raises `InputError` for what is none of these logits' ids."""
+    try:
+        array = np.asarray(ids if np.size(ids) else np.zeros(np.shape(ids), np.int64))
+    except ValueError:  # rows of different lengths
+        array = np.zeros(0)
+    if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() < n_vocab):
+        raise InputError(f"previous_ids: expected ids from 0 to {n_vocab - 1}, (*batch, n).")
+    return array
+
+
 def repetition_penalty(logits: Logits, previous_ids: ArrayLike, penalty: Number) -> Logits:
     """Make the tokens that occurred less likely: divide their logits if positive, multiply if negative.
 
@@ -70,7 +89,8 @@ def repetition_penalty(logits: Logits, previous_ids: ArrayLike, penalty: Number)
     `RepetitionPenaltyLogitsProcessor`: a token counts once, however often it occurred.
     """
     check_range("repetition_penalty", penalty)
-    ids = np.asarray(previous_ids, np.int64)
+    check_logits(logits)
+    ids = checked_previous(previous_ids, logits.shape[-1])
     previous = np.take_along_axis(logits, ids, axis=-1)
     penalised = logits.copy()
     with np.errstate(over="ignore"):  # of logits near the limit: -inf is an impossible token, inf is refused
@@ -85,6 +105,7 @@ def temperature(logits: Logits, value: Number) -> Logits:
     Raises `InputError` for a value that the logits' own precision would round to 0 or to infinity.
     """
     check_range("temperature", value)
+    check_logits(logits)
     if value == 0:
         raise InputError("temperature is 0; there is nothing to divide by: take the argmax instead.")
     with np.errstate(over="ignore", under="ignore"):
@@ -99,6 +120,7 @@ def temperature(logits: Logits, value: Number) -> Logits:
 def top_k(logits: Logits, k: int) -> Logits:
     """Keep the `k` largest logits, and all that equal the smallest of them; 0 keeps everything."""
     check_range("top_k", k)
+    check_logits(logits)
     if k == 0 or k >= logits.shape[-1]:
         return logits
     smallest_kept = np.partition(logits, -k, axis=-1)[..., -k, None]
@@ -113,6 +135,7 @@ def top_p(logits: Logits, p: Number) -> Logits:
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1 (nucleus sampling).
     """
     check_range("top_p", p)
+    check_logits(logits)
     ascending = np.sort(logits, axis=-1)
     cumulative = np.cumsum(model.softmax(ascending), axis=-1, dtype=np.float64)
     n_removed = (cumulative[..., :-1] <= 1 - p).sum(axis=-1, keepdims=True)
@@ -129,6 +152,7 @@ def min_p(logits: Logits, p: Number) -> Logits:
     Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
     """
     check_range("min_p", p)
+    check_logits(logits)
     relative = np.exp(logits - logits.max(axis=-1, keepdims=True))  # the ratio needs no normalisation
     return np.where(relative < p, -np.inf, logits)
 

@@ -5,6 +5,7 @@ unless a name says bits. A prompt or a continuation is a sequence of ids.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids, checked_text
+from .checks import checked_ids, checked_items, checked_text
 from .errors import InputError, brief
 from .hooks import Hook
 from .model import GPT2
@@ -23,6 +24,7 @@ from .tokenizer import AnyTokenizer, text_of, token_text
 
 Vector = Float[np.ndarray, " vocab"]
 Logprobs = Float[np.ndarray, " tokens"]
+CERTAIN = -sys.float_info.min  # the largest log P below 0 for which 1 / (1 - P) is a float as well
 ROWS_AT_A_TIME = 32  # 32 rows of 50,257 logits are 13 MB in float64; a window's 1,023 would be 411
 
 
@@ -81,6 +83,8 @@ def next_tokens(
 
 def rank(logits: Vector, token_id: int) -> int:
     """A token's place by logit, from 1 for the largest; of equal ones the lower id comes first."""
+    if not isinstance(token_id, Integral) or not 0 <= token_id < len(logits):
+        raise InputError(f"token_id is {brief(token_id)}; these logits are of ids 0 to {len(logits) - 1}.")
     larger = np.count_nonzero(logits > logits[token_id])
     return int(1 + larger + np.count_nonzero(logits[:token_id] == logits[token_id]))
 
@@ -113,6 +117,7 @@ def candidates(
 
     Only a continuation of several tokens runs the model again. Raises `InputError` for an empty one.
     """
+    texts = checked_items("candidates", texts, str, "texts")
     if "" in texts:
         raise InputError("candidates: found an empty text; a candidate has at least one character.")
     probability, logprobs = probabilities(logits, temperature), log_softmax(logits)
@@ -209,6 +214,10 @@ def continuation_logprobs(
     end.
     """
     prompt_ids = checked_text("prompt", prompt, model.config)
+    if not isinstance(continuations, Iterable):
+        raise InputError(
+            f"continuations: found {type(continuations).__name__}; expected several rows of ids."
+        )
     texts = [checked_text("continuation", ids, model.config) for ids in continuations]
     if not len(prompt_ids):
         raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")
@@ -328,12 +337,20 @@ def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) ->
 
 
 def log_odds_of(logprob: float) -> float:
-    """log(P / (1 - P)) for a P given as its logarithm; inf for P = 1."""
-    if logprob >= 0:
-        return math.inf
+    """log(P / (1 - P)) for a P given as its logarithm.
+
+    A P of 1 counts as a little less (`CERTAIN`): its log-odds are 708 then, and not infinite, so that two
+    certain answers have a difference, which is 0.
+    """
+    logprob = min(logprob, CERTAIN)
     # log(1 - P): each formula keeps its digits on one side of P = 1/2.
     near_1 = logprob > -math.log(2)
     return logprob - (math.log(-math.expm1(logprob)) if near_1 else math.log1p(-math.exp(logprob)))
+
+
+def log_odds_slope(logprob: float) -> float:
+    """The derivative of `log_odds_of`, 1 / (1 - P)."""
+    return -1.0 / math.expm1(min(logprob, CERTAIN))
 
 
 def log_odds_ratio(
@@ -341,27 +358,3 @@ def log_odds_ratio(
 ) -> float:
     """By how much the log-odds of `chosen` exceed those of `rejected`; Hong et al. 2024, equation (5)."""
     return log_odds(model, prompt, chosen) - log_odds(model, prompt, rejected)
-
-
-@dataclass(frozen=True)
-class OrpoLoss:
-    """The loss of odds ratio preference optimisation for one example, and the two terms it is made of."""
-
-    loss: float  # nll + beta * odds_ratio
-    nll: float  # how unlikely the chosen text is: mean over its tokens, prompt included
-    odds_ratio: float  # how little it is preferred: -log(sigmoid(log odds ratio))
-
-
-def orpo_loss(
-    model: GPT2, prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], beta: Number = 0.1
-) -> OrpoLoss:
-    """What ORPO minimises in training, for a preferred and a dispreferred continuation of a prompt.
-
-    Hong et al. 2024, equations (6) and (7); `beta` is their lambda, by the name and with the default of
-    TRL. As in TRL's `ORPOTrainer`, the first term covers prompt and continuation, all but the first token.
-    """
-    check_range("beta", beta)
-    odds_ratio = float(np.logaddexp(0.0, -log_odds_ratio(model, prompt, chosen, rejected)))
-    (text,) = continuation_logprobs(model, prompt[:1], [[*prompt[1:], *chosen]])
-    nll = -float(text.logprobs.mean())
-    return OrpoLoss(nll + beta * odds_ratio, nll, odds_ratio)

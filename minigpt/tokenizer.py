@@ -27,6 +27,7 @@ import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, SupportsIndex, runtime_checkable
@@ -34,7 +35,7 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 import regex
 import tiktoken
 
-from .errors import InputError
+from .errors import InputError, brief
 
 Pair = tuple[bytes, bytes]
 
@@ -257,7 +258,7 @@ class Tokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         for text in texts:
             _check_text(text)
-        if not isinstance(vocab_size, int) or vocab_size < 256:
+        if not isinstance(vocab_size, Integral) or vocab_size < 256:
             raise InputError(f"vocab_size is {vocab_size}; it must be at least 256, one token for each byte.")
         if vocab_size == 256:
             return cls([], added_tokens=[])
@@ -391,14 +392,13 @@ def _cut_at(text: str, tokens: Mapping[str, AddedToken]) -> Iterator[str | int]:
     end = 0
     words = map(regex.escape, sorted(tokens, key=len, reverse=True))
     for match in regex.finditer("|".join(words), text):
-        token = tokens[match[0]]
-        if match.start() >= end:
-            before = text[end : match.start()]
-            yield before.rstrip(WHITE_SPACE) if token.lstrip else before
-            yield token.id
-            end = match.end()
-        while token.rstrip and text[end : end + 1] in WHITE_SPACE and end < len(text):
-            end += 1
+        if match.start() < end:
+            continue  # it begins in the white space that the one before took along
+        token, before = tokens[match[0]], text[end : match.start()]
+        yield before.rstrip(WHITE_SPACE) if token.lstrip else before
+        yield token.id
+        behind = text[match.end() :] if token.rstrip else ""
+        end = match.end() + len(behind) - len(behind.lstrip(WHITE_SPACE))
     yield text[end:]
 
 
@@ -483,7 +483,7 @@ def _checked_id(token_id: object, n_vocab: int) -> int:
         with contextlib.suppress(TypeError):
             index = operator.index(token_id)  # type: ignore[arg-type]  # that is what is being checked
     if index is None:
-        raise InputError(f"ids: found {type(token_id).__name__} {token_id}; token ids are integers.")
+        raise InputError(f"ids: found {type(token_id).__name__} {brief(token_id)}; token ids are integers.")
     if not 0 <= index < n_vocab:  # Python would take a negative index from the end
-        raise InputError(f"ids: {index} is not a token id; this tokenizer's are 0 to {n_vocab - 1}.")
+        raise InputError(f"ids: {brief(index)} is not a token id; this tokenizer's are 0 to {n_vocab - 1}.")
     return index

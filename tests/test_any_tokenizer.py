@@ -9,8 +9,9 @@ import pytest
 
 import minigpt
 from minigpt.checkpoints.find import Source
-from minigpt.cli.document import document
-from minigpt.cli.main import prompt_parser
+from minigpt.cli.document import context_document
+from minigpt.cli.main import read_prompt_options
+from minigpt.cli.passes import Checkpoint, read, run_pass
 from minigpt.cli.story import tell
 from minigpt.errors import InputError
 from minigpt.model import GPT2
@@ -100,14 +101,18 @@ def test_it_scores(model: GPT2) -> None:
 
 
 def test_it_tells_the_story_and_its_document(model: GPT2, capsys: pytest.CaptureFixture[str]) -> None:
-    args = prompt_parser().parse(["나는", "--candidates", " 너를", "--compare", "", "-n", "3", "--seed", "0"])
-    tell(SOURCE, model, LETTERS, args)
+    options = read_prompt_options(
+        ["나는", "--candidates", " 너를", "--compare", "", "-n", "3", "--seed", "0"]
+    )
+    readings = [read(Checkpoint(SOURCE, model, LETTERS), prompt, options) for prompt in ("나는", "")]
+    tell(readings, options)
     out = capsys.readouterr().out
     assert f"Letters.encode  tests/test_any_tokenizer.py:{Letters.encode.__code__.co_firstlineno}" in out
     assert f"{LETTERS.n_vocab} pieces of text" in out
-    found = document(SOURCE, model, LETTERS, args)
-    assert [token["text"] for token in found["tokens"]] == ["나", "는"]
-    assert [token["text"] for token in found["comparisons"][0]["tokens"]] == ["¶"]
+    first, empty = (context_document(run_pass(reading), options, seed=0) for reading in readings)
+    assert [token["text"] for token in first["tokens"]] == ["나", "는"]
+    assert [token["text"] for token in empty["tokens"]] == ["¶"]
+    assert len(first["generated"]["ids"]) == 3
 
 
 def test_it_makes_a_page(model: GPT2, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from minigpt.errors import ContextLengthError, InputError
-from minigpt.generation import beam_search, generate, generate_batch, generate_text
+from minigpt.generation import beam_search, generate, generate_batch, generate_text, generate_without_cache
+from minigpt.inspection import ablate
 from minigpt.model import GPT2
 from minigpt.sampling import Sampling
 from minigpt.scoring import continuation_logprob
@@ -68,6 +69,56 @@ def naive(model: GPT2, prompt: list[int], n: int) -> list[int]:
 
 
 # -------------------------------------------------------------------------------------------- tokens
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("options", [GREEDY, LIVELY, {"temperature": 0.0}])
+def test_what_is_remembered_changes_no_token(model: GPT2, prompt: list[int], options: dict[str, Any]) -> None:
+    """The loop that anyone can see, and the one with a cache."""
+    plain = generate_without_cache(model, prompt, 20, Sampling(**options), seed=5)
+    assert list(generate(model, prompt, max_new_tokens=20, seed=5, **options)) == plain
+
+
+def test_the_plain_loop_is_greedy_unless_it_is_told_otherwise(model: GPT2) -> None:
+    assert generate_without_cache(model, [1, 2, 3], 6) == naive(model, [1, 2, 3], 6)
+    assert generate_without_cache(model, [1, 2, 3], 0) == []
+
+
+# ------------------------------------------------------------------------------------------------ hooks
+
+
+def test_every_way_to_generate_takes_a_hook(model: GPT2) -> None:
+    direction = np.random.default_rng(0).normal(size=32).astype(np.float32) * 20
+
+    def steer(name: str, array: np.ndarray) -> np.ndarray:
+        return array + direction if name == "h.2.resid_post" else array
+
+    options = {"max_new_tokens": 9, "temperature": 0}
+    expected = generate_without_cache(model, [1, 2, 3], 9, hook=steer)
+    assert expected != generate_without_cache(model, [1, 2, 3], 9)
+    assert list(generate(model, [1, 2, 3], hook=steer, **options)) == expected
+    rows = generate_batch(model, [[1, 2, 3], [7]], hook=steer, **options)
+    assert [row.ids for row in rows] == [expected, generate_without_cache(model, [7], 9, hook=steer)]
+    assert beam_search(model, [1, 2, 3], num_beams=1, max_new_tokens=9, hook=steer) == expected
+
+
+def test_a_text_takes_a_hook() -> None:
+    model = random_gpt2(vocab_size=50257, n_embd=8, n_head=1, n_layer=1)
+    silent = ablate(model, "h.0.mlp.out")
+    pieces = generate_text(model, TOKENIZER, "I love", max_new_tokens=6, temperature=0, hook=silent)
+    list(pieces)
+    assert pieces.ids == generate_without_cache(model, [40, 1842], 6, hook=silent)
+
+
+def test_a_hook_sees_the_prompt_and_then_token_by_token(model: GPT2) -> None:
+    seen = []
+
+    def look(name: str, array: np.ndarray) -> np.ndarray:
+        seen.extend([len(array)] if name == "wte" else [])
+        return array
+
+    list(generate(model, [1, 2, 3], max_new_tokens=4, hook=look))
+    assert seen == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -245,7 +296,7 @@ def test_an_interrupted_generation_goes_on_where_it_was(model: GPT2) -> None:
                 return array
 
             hook = interrupt if next(calls) in (0, 3) else None
-            return super().__call__(*args, **options, hook=hook)
+            return super().__call__(*args, **{**options, "hook": hook})
 
     generation = generate(Interrupted(model.config, model.parameters), [1, 2], max_new_tokens=9, **GREEDY)
     for _ in range(2):
@@ -339,14 +390,19 @@ def test_a_batch_takes_a_seed_per_row_for_different_continuations_of_one_prompt(
 # The suite checks annotations, which would say it first; a user's program does not.
 UNANNOTATED = """
 import numpy as np
-from minigpt.generation import beam_search, generate, generate_batch, generate_text
+from minigpt.generation import beam_search, generate, generate_batch, generate_text, generate_without_cache
 from minigpt.inspection import logit_lens
-from minigpt.errors import InputError
-from minigpt.scoring import continuation_logprob, log_odds, orpo_loss, perplexity
+from minigpt.errors import MiniGPTError
+from minigpt.sampling import min_p, probabilities, repetition_penalty, temperature, top_k, top_p
+from minigpt.scoring import candidates, continuation_logprob, continuation_logprobs, log_odds
+from minigpt.scoring import perplexity, rank
+import datetime
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2
 model, tokenizer = random_gpt2(), Tokenizer()
 wordy = random_gpt2(vocab_size=50257, n_embd=8, n_head=1, n_layer=1)
+def masked(name, array):
+    return np.ma.masked_array(array)
 for wrong in (
     lambda: model([1, 2], logits_to_keep=1.0),
     lambda: model([1, 2], logits_to_keep=np.uint8(1)),  # its negative is 255
@@ -371,14 +427,43 @@ for wrong in (
     lambda: continuation_logprob(model, [1], [[2, 3]]),
     lambda: continuation_logprob(model, [1], None),
     lambda: log_odds(model, [1], 2),
-    lambda: orpo_loss(model, [1, 2], [3], [4], beta="x"),
     lambda: model([1, 2], cache=3),
     lambda: model([1, 2], hook=3),
     lambda: model.new_cache(2.0),
+    lambda: generate(model, [1], max_new_tokens=2, hook=3),
+    lambda: generate_batch(model, [[1]], max_new_tokens=2, hook=3),
+    lambda: beam_search(model, [1], num_beams=2, max_new_tokens=2, hook=3),
+    lambda: perplexity(model, [1, 2], hook=3),
+    lambda: model([1, 2], hook=masked),
+    lambda: model([datetime.date(2020, 1, 1)]),
+    lambda: model(np.array(["2020-01-01"], "datetime64[D]")),
+    lambda: model(np.array(3)),
+    lambda: model([10**5000]),
+    lambda: model.new_cache(10**5000),
+    lambda: model.new_cache().rewind(-(10**5000)),
+    lambda: logit_lens(model, [1, 2], top=10**5000),
+    lambda: logit_lens(model, [1, 2], positions=[10**5000]),
+    lambda: tokenizer.decode([10**5000]),
+    lambda: generate_batch(model, np.array(3), max_new_tokens=2),
+    lambda: generate_without_cache(model, datetime.date(2020, 1, 1), 2),
+    lambda: generate_without_cache(model, [1], -1),
+    lambda: beam_search(model, [1], num_beams=10**5000, max_new_tokens=2),
+    lambda: perplexity(model, [1, 2, 3], stride=10**5000),
+    lambda: continuation_logprobs(model, [1], 3),
+    lambda: candidates(wordy, tokenizer, [1], np.ones(50257, np.float32), 3),
+    lambda: rank(np.ones(5, np.float32), 10**5000),
+    lambda: probabilities([1.0, 2.0], 10**5000),
+    lambda: temperature(np.ones(3, np.float32), 1e39),
+    lambda: temperature(np.ones(3, np.float32), 1e-50),
+    lambda: top_k(np.array(3.0), 2),
+    lambda: top_p([1.0, 2.0], 0.5),
+    lambda: min_p([1.0, 2.0], 0.5),
+    lambda: repetition_penalty(np.ones(3), [5], 1.2),
+    lambda: repetition_penalty(np.ones(3), datetime.date(2020, 1, 1), 1.2),
 ):
     try:
         wrong()
-    except InputError as error:
+    except MiniGPTError as error:
         print(error)
 """
 
@@ -400,6 +485,14 @@ def test_arguments_of_another_type_are_refused_in_words() -> None:
         "cache: found int; make one with the model's new_cache.",
         "hook: found int; expected a function",
         "batch is 2.0; it must be an integer",
+        "it returned MaskedArray",
+        "length is -1.00e+5000; it must be an integer",
+        "top is 1.00e+5000; it must be 1 to 307",
+        "temperature is 1e+39, beyond what float32 holds",
+        "continuations: found int",
+        "candidates: found int",
+        "token_id is 1.00e+5000; these logits are of ids 0 to 4.",
+        "previous_ids: expected ids from 0 to 2",
     ):
         assert line in done.stdout
 
@@ -479,6 +572,20 @@ def test_beam_search_finds_what_greedy_choice_misses(model: GPT2) -> None:
         beam = beam_search(model, prompt, num_beams=8, **options)
         better += continuation_logprob(model, prompt, beam) > continuation_logprob(model, prompt, greedy)
     assert better > 0
+
+
+def test_beam_search_returns_its_beams_with_their_scores(model: GPT2) -> None:
+    options = {"num_beams": 6, "max_new_tokens": 4, "stop_ids": (), "length_penalty": 0.5}
+    beams = beam_search(model, [1, 2], num_return_sequences=6, **options)
+    assert beams[0].ids == beam_search(model, [1, 2], **options)
+    assert len({tuple(beam.ids) for beam in beams}) == 6
+    assert [beam.score for beam in beams] == sorted((beam.score for beam in beams), reverse=True)
+    for beam in beams:
+        logprob = continuation_logprob(model, [1, 2], beam.ids)
+        assert beam.score == pytest.approx(logprob / len(beam.ids) ** 0.5, rel=1e-5)
+    assert beam_search(model, [1, 2], num_return_sequences=2, **options) == beams[:2]
+    with pytest.raises(InputError, match="num_return_sequences is 7; it must be at most num_beams, 6"):
+        beam_search(model, [1, 2], num_return_sequences=7, **options)
 
 
 def test_beam_search_ends_with_the_context(model: GPT2) -> None:
@@ -564,6 +671,13 @@ def test_text_that_may_become_a_stop_string_is_held_back_until_that_is_decided()
 def test_no_token_is_computed_after_the_stop_string() -> None:
     _, generation = text_of(" one two three", stop=" two")
     assert generation.ids == TOKENIZER.encode(" one two")
+
+
+def test_a_very_long_stop_string_takes_no_time() -> None:
+    text = "one two " * 10
+    stop = (text + "x") * 1500  # of which the text is a beginning
+    pieces, _ = text_of(text, stop=[stop, "y" * 125_000])
+    assert "".join(pieces) == text
 
 
 def test_one_stop_string_may_be_given_as_such() -> None:

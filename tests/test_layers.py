@@ -9,14 +9,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minigpt"
 # From the bottom up. A module may import from its own layer, without going in circles, and from those below.
 LAYERS = [
-    ["errors", "files", "glossary", "parallel"],
+    ["errors", "files", "glossary", "parallel", "ranges"],
     ["activations", "checks", "hooks"],
     ["parameters", "simple", "model", "fast", "backward", "tape"],
     ["tokenizer"],
     ["checkpoints"],
     ["sampling", "generation", "scoring"],
     ["inspection", "training"],
-    ["cli", "page"],
+    ["cli", "page", "practice"],
     ["__main__"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from minigpt import scoring
 from minigpt.errors import ContextLengthError, InputError, NumericsError
+from minigpt.generation import generate
+from minigpt.inspection import ablate
 from minigpt.model import GPT2
 from minigpt.sampling import probabilities
 from minigpt.scoring import (
@@ -22,7 +24,6 @@ from minigpt.scoring import (
     log_odds_ratio,
     log_softmax,
     next_tokens,
-    orpo_loss,
     perplexity,
     rank,
     score_windows,
@@ -78,7 +79,8 @@ def test_a_continuation_s_logprob_is_the_sum_of_its_tokens(model: GPT2) -> None:
     prompt, continuation = [1, 2, 3], [4, 5, 6, 7]
     logprobs = log_softmax(model(prompt + continuation))
     expected = [logprobs[2 + step, token] for step, token in enumerate(continuation)]
-    np.testing.assert_allclose(continuation_logprobs(model, prompt, continuation), expected, rtol=1e-5)
+    (found,) = continuation_logprobs(model, prompt, [continuation])
+    np.testing.assert_allclose(found.logprobs, expected, rtol=1e-5)
     assert continuation_logprob(model, prompt, continuation) == pytest.approx(sum(expected), rel=1e-5)
     chained = continuation_logprob(model, prompt, [4, 5]) + continuation_logprob(
         model, [*prompt, 4, 5], [6, 7]
@@ -97,12 +99,51 @@ def test_an_empty_continuation_is_certain(model: GPT2) -> None:
     assert continuation_logprob(model, [1] * CONTEXT, []) == 0
 
 
+def test_several_continuations_of_one_prompt_are_what_each_is_alone(model: GPT2) -> None:
+    texts = [[4, 5, 6], [], [7], [4, 5, 9, 10, 11], [4, 5, 6]]
+    found = continuation_logprobs(model, [1, 2, 3], texts)
+    for scored, ids in zip(found, texts, strict=True):
+        (alone,) = continuation_logprobs(model, [1, 2, 3], [ids])
+        assert scored.ids.tolist() == ids
+        np.testing.assert_allclose(scored.logprobs, alone.logprobs, rtol=1e-5)
+        assert scored.logprob == pytest.approx(continuation_logprob(model, [1, 2, 3], ids), rel=1e-5)
+
+
+def test_a_continuation_tells_which_of_its_tokens_are_the_likeliest(model: GPT2) -> None:
+    greedy = list(generate(model, [1, 2, 3], max_new_tokens=5, temperature=0))
+    other = [*greedy[:3], (greedy[3] + 1) % 307, greedy[4]]
+    best, mixed = continuation_logprobs(model, [1, 2, 3], [greedy, other])
+    assert best.is_greedy.all()
+    assert best.is_greedy.tolist() == [True] * 5
+    assert mixed.is_greedy.tolist()[:4] == [True, True, True, False]
+
+
+def test_every_score_takes_a_hook(model: GPT2) -> None:
+    silent = ablate(model, "h.1.mlp.out")
+    ids = TEXT[:9].tolist()
+    rows = model(ids[:-1], hook=silent).astype(np.float64)
+    logprobs = rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
+    expected = logprobs[np.arange(8), ids[1:]]
+    np.testing.assert_allclose(token_logprobs(model, ids, hook=silent), expected, rtol=1e-4)
+    assert perplexity(model, ids, hook=silent) == pytest.approx(math.exp(-expected.mean()), rel=1e-4)
+    (scored,) = continuation_logprobs(model, ids[:4], [ids[4:]], hook=silent)
+    np.testing.assert_allclose(scored.logprobs, expected[3:], rtol=1e-4)
+    assert continuation_logprob(model, ids[:4], ids[4:], hook=silent) == pytest.approx(
+        expected[3:].sum(), rel=1e-4
+    )
+
+
+def test_a_model_of_one_position_has_nothing_to_score_with() -> None:
+    with pytest.raises(InputError, match="n_positions is 1"):
+        perplexity(random_gpt2(n_positions=1), [1, 2, 3])
+
+
 def test_a_continuation_may_fill_the_context_and_one_token_more(model: GPT2) -> None:
-    assert len(continuation_logprobs(model, [1], [2] * CONTEXT)) == CONTEXT
+    assert len(continuation_logprobs(model, [1], [[2] * CONTEXT])[0].logprobs) == CONTEXT
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
-        continuation_logprobs(model, [1], [2] * (CONTEXT + 1))
+        continuation_logprobs(model, [1], [[3], [2] * (CONTEXT + 1)])
     with pytest.raises(ContextLengthError, match=r"49 tokens.* 48"):
-        continuation_logprobs(model, [1] * (CONTEXT + 1), [])
+        continuation_logprobs(model, [1] * (CONTEXT + 1), [[]])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +160,7 @@ def test_impossible_continuations_are_refused(
     model: GPT2, prompt: list[int], continuation: list[int], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        continuation_logprobs(model, prompt, continuation)
+        continuation_logprobs(model, prompt, [continuation])
 
 
 # ------------------------------------------------------------------------------------- next tokens
@@ -208,7 +249,7 @@ def test_windows_score_every_token_once_with_as_much_before_it_as_promised(
 def test_a_text_that_fits_into_the_context_is_one_window(model: GPT2, n_tokens: int) -> None:
     text = TEXT[:n_tokens]
     found = token_logprobs(model, text)
-    expected = continuation_logprobs(model, text[:1].tolist(), text[1:].tolist())
+    expected = continuation_logprobs(model, text[:1].tolist(), [text[1:].tolist()])[0].logprobs
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert perplexity(model, text) == pytest.approx(math.exp(-expected.mean()), rel=1e-6)
 
@@ -276,13 +317,22 @@ def test_log_odds_are_exact_from_0_to_1(probability: float) -> None:
     assert log_odds_of(math.log(probability)) == pytest.approx(expected, rel=1e-7)
 
 
-def test_log_odds_of_certainty_are_infinite() -> None:
-    assert log_odds_of(0.0) == math.inf
+def test_log_odds_of_certainty_are_as_large_as_a_number_can_say() -> None:
+    assert log_odds_of(0.0) == log_odds_of(-5e-324) == pytest.approx(708.4, abs=0.1)
     assert log_odds_of(-1e6) == -1e6
 
 
+def test_the_log_odds_ratio_of_two_certain_answers_is_a_number_without_a_warning() -> None:
+    sure = random_gpt2()
+    wte = sure.parameters.wte * np.float32(1e4)  # one logit is far above all others
+    certain = replace(sure, parameters=replace(sure.parameters, wte=wte, lm_head=wte))
+    chosen = [int(certain([1, 2])[-1].argmax())]
+    assert continuation_logprobs(certain, [1, 2], [chosen])[0].logprobs.tolist() == [0.0]
+    assert log_odds_ratio(certain, [1, 2], chosen, chosen) == 0.0
+
+
 def test_log_odds_take_the_mean_over_the_tokens(model: GPT2) -> None:
-    mean = continuation_logprobs(model, [1, 2], [3, 4, 5]).mean()
+    mean = continuation_logprobs(model, [1, 2], [[3, 4, 5]])[0].logprobs.mean()
     assert log_odds(model, [1, 2], [3, 4, 5]) == pytest.approx(mean - math.log(1 - math.exp(mean)))
 
 
@@ -292,24 +342,8 @@ def test_the_log_odds_ratio_of_equals_is_0_and_changes_sign_when_they_trade_plac
     assert ratio == -log_odds_ratio(model, [1, 2], [5], [3, 4]) != 0
 
 
-def test_the_orpo_loss_is_made_of_its_two_terms(model: GPT2) -> None:
-    found = orpo_loss(model, [1, 2], [3, 4], [5], beta=0.25)
-    assert found.loss == pytest.approx(found.nll + 0.25 * found.odds_ratio)
-    assert found.nll == pytest.approx(-token_logprobs(model, [1, 2, 3, 4]).mean(), rel=1e-6)
-    undecided = orpo_loss(model, [1, 2], [3], [3])
-    assert undecided.odds_ratio == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("beta", [math.nan, math.inf, -0.1, 10**400])
-def test_a_weight_that_is_none_is_refused(model: GPT2, beta: float) -> None:
-    with pytest.raises(InputError, match=r"beta is .*; it must be a finite number, 0 or above"):
-        orpo_loss(model, [1, 2], [3], [4], beta)
-    without = orpo_loss(model, [1, 2], [3], [4], beta=0)
-    assert without.loss == without.nll
-
-
 def test_preferences_need_tokens(model: GPT2) -> None:
     with pytest.raises(InputError, match="continuation: no tokens"):
         log_odds(model, [1], [])
     with pytest.raises(InputError, match="prompt: no tokens"):
-        orpo_loss(model, [], [1], [2])
+        log_odds(model, [], [1])

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from ..errors import CheckpointError, ConfigError
 from ..parameters import Config
-from .reading import present, read_json, shown
+from .reading import folder_of, present, quote, read_json
 from .tensors import instead
 
 ALIASES = {
@@ -40,15 +40,14 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     Absent values are those of `transformers.GPT2Config`. Raises `ConfigError` for what is not GPT-2, for
     what is not computed here, and for values of the wrong type or out of range.
     """
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(Path(path))
     if not present(folder / "config.json"):
         lack = "no config.json, which stands beside the weights in every checkpoint"
         raise CheckpointError(f"{folder}: {lack}{instead(folder)}")
     file = folder / "config.json"
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: found {shown(content)}; expected an object with GPT-2's settings.")
+        raise ConfigError(f"{file}: found {quote(content)}; expected an object with GPT-2's settings.")
     _refuse_other_models(content, file)
     values = _config_values(content, file)
     try:
@@ -60,14 +59,14 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 def _refuse_other_models(content: dict[str, Any], file: Path) -> None:
     model_type, architectures = content.get("model_type", "gpt2"), content.get("architectures")
     if model_type != "gpt2":
-        raise ConfigError(f"{file}: model_type is {shown(model_type)}; minigpt computes 'gpt2' only.")
+        raise ConfigError(f"{file}: model_type is {quote(model_type)}; minigpt computes 'gpt2' only.")
     known = isinstance(architectures, list) and any(name in ARCHITECTURES for name in architectures)
     if architectures and not known:
-        raise ConfigError(f"{file}: architectures is {shown(architectures)}; expected 'GPT2LMHeadModel'.")
+        raise ConfigError(f"{file}: architectures is {quote(architectures)}; expected 'GPT2LMHeadModel'.")
     for name in NOT_COMPUTED:
         if content.get(name):
             raise ConfigError(
-                f"{file}: {name} is {shown(content[name])}; it would change the logits and is not computed."
+                f"{file}: {name} is {quote(content[name])}; it would change the logits and is not computed."
             )
 
 
@@ -80,11 +79,11 @@ def _config_values(content: dict[str, Any], file: Path) -> dict[str, Any]:
         kind = kinds[name]
         if type(value) not in (get_args(kind) or (kind,)):  # not isinstance, for which True is an int
             expected = getattr(kind, "__name__", str(kind))
-            raise ConfigError(f"{file}: {key} is {shown(value)}; expected {expected}.")
+            raise ConfigError(f"{file}: {key} is {quote(value)}; expected {expected}.")
         if isinstance(value, int) and value > LARGEST:
-            raise ConfigError(f"{file}: {key} is {shown(value)}; expected at most {LARGEST}.")
+            raise ConfigError(f"{file}: {key} is {quote(value)}; expected at most {LARGEST}.")
         if values.setdefault(name, value) != value:
-            raise ConfigError(f"{file}: {name} is {shown(values[name])} and, as {key}, {shown(value)}.")
+            raise ConfigError(f"{file}: {name} is {quote(values[name])} and, as {key}, {quote(value)}.")
     epsilon = values.get("layer_norm_epsilon", 1e-5)
     if not 1e-38 < epsilon <= 1.0:  # outside, float32 would make it 0 or drown every activation
         raise ConfigError(f"{file}: layer_norm_epsilon is {epsilon}; expected a small number such as 1e-05.")

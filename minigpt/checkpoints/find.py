@@ -12,8 +12,8 @@ from pathlib import Path
 from ..errors import CheckpointError, DownloadError, InputError, notice
 from . import hub
 from .hub import Notify
-from .reading import shown
-from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names
+from .reading import quote
+from .tensors import INDEX_FILE, OTHERS, SINGLE_FILE, read_index, shard_names
 
 TINY_HINT = "`--model tiny` needs no download."
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -104,7 +104,7 @@ def find(name: Name = None, *, offline: bool = False, notify: Notify = notice) -
         return _default(offline, notify)
     path = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(path, str):
-        raise InputError(f"model {shown(name)}: expected a name, a Hub id owner/name, or a folder.")
+        raise InputError(f"model {quote(name)}: expected a name, a Hub id owner/name, or a folder.")
     return _named(path, offline, notify) if isinstance(name, str) else _local(path)
 
 
@@ -116,7 +116,7 @@ def _named(name: str, offline: bool, notify: Notify) -> Source:
     if not _is_there(name):
         if address := WEB_ADDRESS.fullmatch(name):
             way_out = f"the Hub id is {address[1]}" if address[1] else "give a Hub id owner/name"
-            raise InputError(f"model {shown(name)}: a web address is no model's name; {way_out}.")
+            raise InputError(f"model {quote(name)}: a web address is no model's name; {way_out}.")
         if HUB_ID.fullmatch(name):
             return _on_hub(name, offline, notify)
         if "/" not in name and "\\" not in name:
@@ -179,17 +179,20 @@ def _on_hub(repository: str, offline: bool, notify: Notify) -> Source:
 
 def _local(name: str) -> Source:
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - which leaves `~nobody` as it is
-    if pickled([path.name]):
-        raise CheckpointError(f"{path}: {CONVERT}")
-    if not _is_there(str(path)):
-        raise InputError(f"{path}: there is no such file or folder.")
-    if path.is_dir():
+    is_there = _is_there(str(path))
+    if is_there and path.is_dir():
         return Source(name, path, f"local folder {path}")
-    if path.suffix != ".safetensors":
+    if is_there and path.suffix == ".safetensors":
+        return Source(name, path, f"local file {path}")
+    if path.suffix not in ("", ".safetensors"):
+        for pattern, advice in OTHERS.items():
+            if re.fullmatch(pattern, path.name):
+                raise CheckpointError(f"{path}: {advice}")
+    if is_there:
         raise InputError(
             f"{path}: expected a folder with config.json and safetensors, or a safetensors file."
         )
-    return Source(name, path, f"local file {path}")
+    raise InputError(f"{path}: there is no such file or folder.")
 
 
 def _is_there(name: str) -> bool:

@@ -13,26 +13,22 @@ import queue
 import re
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatch
 from logging import Filter
 from pathlib import Path
 from typing import Any
 
 from ..errors import DownloadError, MiniGPTError
 from .config import read_config
-from .tensors import CONVERT, INDEX_FILE, SINGLE_FILE, pickled, read_index, shard_names
+from .tensors import INDEX_FILE, SINGLE_FILE, instead_among, read_index, shard_names
+from .tokenizer_files import LONGEST, TOKENIZER_FILES
 
 Notify = Callable[[str], None]
 Hashes = Mapping[str, str] | None  # by the name of the file
 PROBE_SECONDS = 2.5  # the default model is decided within 3 seconds
 LISTING_SECONDS = 10.0  # who asked for a model by name waits longer
-# What tells which tokenizer a checkpoint has, be it one that minigpt refuses.
-TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
-NO_TOKENIZER = "vocab.txt"  # asked for where none of these is, so that the cache notes its absence
-OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
-LARGEST_SMALL_FILE = 64 << 20  # bytes, of anything but weights
+NO_TOKENIZER = "vocab.txt"  # asked for where no tokenizer is listed, so that the cache notes its absence
 
 
 def client() -> Any:
@@ -49,9 +45,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tokenizer_files(names: Iterable[str]) -> list[str]:
-    """Those of the names that tell about a tokenizer."""
-    return [name for name in names if any(fnmatch(name, pattern) for pattern in TOKENIZER_FILES)]
+def tokenizer_files(names: Collection[str]) -> list[str]:
+    """Those of the names that say which tokenizer a checkpoint has."""
+    return [name for name in TOKENIZER_FILES if name in names]
 
 
 # -------------------------------------------------------------------------------------- is the Hub in reach
@@ -99,10 +95,15 @@ def fetch(
         commit, siblings = _check_commit(info.sha), info.siblings or []
         files = {file.rfilename: file for file in siblings if re.fullmatch(r"[\w.-]+", file.rfilename)}
 
+        def is_here(name: str) -> bool:
+            found = client().try_to_load_from_cache(repository, name, revision=commit)
+            return to is None and isinstance(found, str)
+
         def get(name: str) -> Path:
             if name not in files:
                 raise DownloadError(f"the repository has no {name}.")
-            _make_room(name, _size(files[name]), to)
+            if not is_here(name):
+                _make_room(name, _size(files[name]), to)
             path = Path(api.hf_hub_download(repository, name, revision=commit, local_dir=to))
             _check(path, files[name], (sha256 or {}).get(name))
             return path
@@ -110,9 +111,7 @@ def fetch(
         weights = list(sha256 or _choose(files, get))
         megabytes = sum(_size(files[name]) for name in weights if name in files) / 1e6
         source = f"{repository} ({megabytes:,.0f} MB) from {client().constants.ENDPOINT}"
-        if to or not isinstance(
-            client().try_to_load_from_cache(repository, weights[-1], revision=commit), str
-        ):
+        if not all(map(is_here, weights)):
             notify(f"Downloading {source}; meanwhile `--model tiny` answers at once.")
         folder = [get(name) for name in weights][-1].parent
         if revision == "main" and to is None:
@@ -138,14 +137,12 @@ def _choose(names: Collection[str], get: Callable[[str], Path]) -> list[str]:
         return [SINGLE_FILE]
     if INDEX_FILE in names:
         return shard_names(read_index(get(INDEX_FILE)))
-    others = sorted(name for name in names if name.endswith(OTHER_WEIGHTS))
-    there = f", only {', '.join(others)}. {CONVERT if pickled(others) else ''}" if others else "."
-    raise DownloadError(f"the repository has no {SINGLE_FILE} (or {INDEX_FILE}){there}")
+    raise DownloadError(f"the repository has no {SINGLE_FILE} (or {INDEX_FILE}){instead_among(names)}")
 
 
 def _make_room(name: str, size: int, to: Path | None) -> None:
     """Raise, before it is fetched, for a file that is not what its name says or has no place on the disk."""
-    if size > LARGEST_SMALL_FILE and not name.endswith(".safetensors"):
+    if size > LONGEST and not name.endswith(".safetensors"):
         raise DownloadError(f"{name} has {size:,} bytes, which no file of this kind has.")
     place = to or Path(client().constants.HF_HUB_CACHE)
     place.mkdir(parents=True, exist_ok=True)

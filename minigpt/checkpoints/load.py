@@ -23,7 +23,7 @@ from ..parameters import Config, Shape, build, parameter_shapes, read_only
 from ..tokenizer import Tokenizer
 from .config import read_config
 from .find import Name, find
-from .reading import shown
+from .reading import folder_of, quote
 from .tensors import STORED_TYPES, StoredTensor, aligned_empty, open_tensors, other_type
 from .tokenizer_files import read_tokenizer
 
@@ -39,8 +39,7 @@ def load(name: Name = None, *, offline: bool = False) -> tuple[GPT2, Tokenizer]:
     """
     source = find(name, offline=offline)
     config = read_config(source.path)
-    folder = source.path if source.path.is_dir() else source.path.parent
-    tokenizer = read_tokenizer(folder, config.vocab_size)
+    tokenizer = read_tokenizer(folder_of(source.path), config.vocab_size)
     return _read_model(source.path, config), tokenizer
 
 
@@ -155,7 +154,7 @@ def _unprefixed(path: Path, tensors: dict[str, StoredTensor]) -> dict[str, Store
     )
     if with_prefix and without:
         raise CheckpointError(
-            f"{path}: {shown(with_prefix[0])} has the prefix 'transformer.', {shown(without[0])} has not; "
+            f"{path}: {quote(with_prefix[0])} has the prefix 'transformer.', {quote(without[0])} has not; "
             "two checkpoints seem to be mixed."
         )
     return {body[name][2] if name in body else name: tensor for name, tensor in parameters.items()}
@@ -171,9 +170,9 @@ def _check_rest(path: Path, names: list[str]) -> None:
     """Refuse tensors that have no place in a GPT-2; say it of those that no logit depends on."""
     for name in names:
         if not name.startswith(OTHER_HEADS):
-            raise CheckpointError(f"{path}: {shown(name)} has no place in a GPT-2; {_likely_origin(names)}.")
+            raise CheckpointError(f"{path}: {quote(name)} has no place in a GPT-2; {_likely_origin(names)}.")
     if names:
-        notice(f"{path}: without {shown(sorted(names))}, on which no logit depends.")
+        notice(f"{path}: without {quote(sorted(names))}, on which no logit depends.")
 
 
 def _check_blocks(path: Path, tensors: dict[str, StoredTensor], config: Config) -> None:
@@ -191,7 +190,7 @@ def _check_blocks(path: Path, tensors: dict[str, StoredTensor], config: Config) 
 def _check_tensor(tensor: StoredTensor, name: str, shape: Shape) -> None:
     if tensor.shape != shape:
         raise CheckpointError(
-            f"{tensor.file.path}: {name} has shape {shown(tensor.shape)}, but the config asks for {shape}; "
+            f"{tensor.file.path}: {name} has shape {quote(tensor.shape)}, but the config asks for {shape}; "
             f"{_likely_cause(name, tensor.shape, shape)}."
         )
     if tensor.dtype not in STORED_TYPES:

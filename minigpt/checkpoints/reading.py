@@ -24,7 +24,7 @@ MOST_MARKS = (
 )  # commas and brackets; GPT-2's tokenizer.json has 250,000. Each value takes up to 200 bytes
 
 
-def shown(value: object, longest: int = 80) -> str:
+def quote(value: object, longest: int = 80) -> str:
     """A name or value out of a file, safe to print: quoted, escaped, on one line and not too long."""
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
@@ -33,6 +33,16 @@ def shown(value: object, longest: int = 80) -> str:
 def present(path: Path) -> bool:
     """Whether a folder has an entry of that name; a link to nowhere counts, and is an error when read."""
     return os.path.lexists(path)  # unlike Path.exists, it takes a folder that is forbidden for an empty one
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; one that is forbidden counts as absent."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises PermissionError
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of a checkpoint, which may be given as its safetensors file."""
+    return path if is_folder(path) else path.parent
 
 
 # ------------------------------------------------------------------------------------------------ opening
@@ -123,11 +133,11 @@ def parse_json(text: bytes, path: Path) -> Any:
         result: dict[str, Any] = {}
         for name, value in pairs:
             if name in result:
-                raise CheckpointError(f"{path}: {shown(name)} occurs twice.")
+                raise CheckpointError(f"{path}: {quote(name)} occurs twice.")
             result[name] = value
         return result
 
-    if other := recognised(text):
+    if other := recognise(text):
         raise CheckpointError(f"{path}: {other}.")
     if sum(map(text.count, (b",", b"[", b"{", b"]", b"}"))) > MOST_MARKS:
         raise CheckpointError(f"{path}: holds over a million values, which no file of its kind does.")
@@ -136,7 +146,7 @@ def parse_json(text: bytes, path: Path) -> Any:
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except ValueError as error:  # not UTF-8, or not JSON
-        raise CheckpointError(f"{path}: not valid JSON ({shown(str(error))}).") from None
+        raise CheckpointError(f"{path}: not valid JSON ({quote(str(error))}).") from None
 
 
 def _depth(text: bytes) -> int:
@@ -163,7 +173,7 @@ BEGINNINGS = {
 }
 
 
-def recognised(content: bytes) -> str | None:
+def recognise(content: bytes) -> str | None:
     """What a file is that begins like this, in words, if it is one that people have by mistake."""
     for beginning, words in BEGINNINGS.items():
         if content.startswith(beginning):

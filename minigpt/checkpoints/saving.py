@@ -11,7 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from numpy.typing import DTypeLike
 from .. import model as standard
 from ..errors import CheckpointError, InputError
 from ..model import GPT2, named_parameters
+from ..parameters import Config, arrays_by_name, parameter_shapes
 from ..tokenizer import Tokenizer
-from .reading import present, read_bytes
+from .reading import is_folder, present, quote, read_bytes
 from .tensors import INDEX_FILE, SINGLE_FILE
 from .tokenizer_files import LONGEST, tokenizer_files
 
@@ -45,18 +46,28 @@ def save(
     `CheckpointError` if the folder holds something else or cannot be written, `InputError` for a model that
     is no GPT-2's or whose numbers are not finite in that `dtype`; then the folder is as it was.
     """
-    folder, dtype = Path(os.path.expanduser(folder)), checked_dtype(dtype)  # noqa: PTH111 - leaves `~nobody`
+    folder, dtype = checked_path(folder), checked_dtype(dtype)
     check_model(model, tokenizer)
     texts = checkpoint_texts(model, tokenizer, dtype)
     arrays = tensors_to_store(model, dtype)
-    check_folder(folder, texts, overwrite)
     try:
+        check_folder(folder, texts, overwrite)
         write_checkpoint(folder, texts, arrays)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror or error}).") from None
 
 
 # ------------------------------------------------------------------------------------------ what is saved
+
+
+def checked_path(folder: Any) -> Path:
+    """The folder's path, `~` being the user's own; one that no file system can have is an `InputError`."""
+    if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
+        raise InputError(f"folder: found {type(folder).__name__}; expected a path.")
+    path = os.path.expanduser(folder)  # noqa: PTH111 - which leaves `~nobody` as it is
+    if not path or "\0" in path:
+        raise InputError(f"folder: found {quote(path)}; expected the path of a folder to write into.")
+    return Path(path)
 
 
 def checked_dtype(dtype: Any) -> str:
@@ -80,11 +91,19 @@ def check_model(model: Any, tokenizer: Any) -> None:
             "model: it has a block of its own, which whoever loads a GPT-2 would not compute; keep its "
             "arrays (minigpt.named_parameters) together with the code of the block."
         )
+    found = {name: array.shape for name, array in arrays_by_name(model.parameters).items()}
+    if found != parameter_shapes(as_saved(model)):
+        raise InputError("model: its parameters are not those that its config asks for.")
     if tokenizer.n_vocab > model.config.vocab_size:
         raise InputError(
             f"tokenizer: it has {tokenizer.n_vocab:,} tokens, and the model knows "
             f"{model.config.vocab_size:,}; save the model with its own tokenizer."
         )
+
+
+def as_saved(model: GPT2) -> Config:
+    """The model's config, which says whether the head is the embedding itself."""
+    return replace(model.config, tie_word_embeddings=model.parameters.lm_head is model.parameters.wte)
 
 
 def checkpoint_texts(model: GPT2, tokenizer: Tokenizer, dtype: str) -> dict[str, str]:
@@ -93,9 +112,8 @@ def checkpoint_texts(model: GPT2, tokenizer: Tokenizer, dtype: str) -> dict[str,
     config = {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        **asdict(model.config),
+        **asdict(as_saved(model)),
         "n_ctx": model.config.n_positions,  # which llama.cpp's converter reads
-        "tie_word_embeddings": model.parameters.lm_head is model.parameters.wte,
         "torch_dtype": dtype,
         **ends,
     }
@@ -122,20 +140,20 @@ def tensors_to_store(model: GPT2, dtype: str) -> dict[str, np.ndarray]:
 
 def check_folder(folder: Path, texts: dict[str, str], overwrite: bool) -> None:
     """Raise `CheckpointError` if saving into the folder would destroy anything but older weights."""
-    if not present(folder) or (folder.is_dir() and not any(folder.iterdir())):
+    if not present(folder) or (is_folder(folder) and not any(folder.iterdir())):
         return
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CheckpointError(f"{folder}: is a file; give a folder that is new or empty.")
     if not overwrite:
         raise CheckpointError(f"{folder}: is not empty; give a folder that is new or empty.")
     same = present(folder / "config.json") or not present(folder / SINGLE_FILE)
-    if not same or present(folder / INDEX_FILE) or differing(folder, texts):
+    if not same or present(folder / INDEX_FILE) or differences(folder, texts):
         raise CheckpointError(
             f"{folder}: holds another checkpoint, which is not overwritten; give another folder."
         )
 
 
-def differing(folder: Path, texts: dict[str, str]) -> list[str]:
+def differences(folder: Path, texts: dict[str, str]) -> list[str]:
     """The files of that name in the folder that hold another text."""
     return [
         name
@@ -152,7 +170,7 @@ def write_checkpoint(folder: Path, texts: dict[str, str], arrays: dict[str, np.n
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    is_there = folder.is_dir()
+    is_there = is_folder(folder)
     with staging_folder(folder if is_there else folder.parent) as staged:
         for name, text in texts.items():
             (staged / name).write_bytes(text.encode())

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt16
 
 from ..errors import CheckpointError
-from .reading import LONGEST_JSON, open_file, parse_json, present, read_json, recognised, shown
+from .reading import LONGEST_JSON, is_folder, open_file, parse_json, present, quote, read_json, recognise
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -59,7 +59,7 @@ class StoredTensor:
     last_byte: int  # the first byte behind it
 
     def read(self) -> Float[np.ndarray, "..."]:
-        """The numbers as an aligned float32 array: narrower types are widened exactly, float64 is rounded.
+        """The numbers as an aligned float32 array: narrower types are widen exactly, float64 is rounded.
 
         Raises `CheckpointError` if the file is shorter than its header says, or a number is not finite.
         """
@@ -88,16 +88,16 @@ class StoredTensor:
         self.file.read_into(stored, self.first_byte + start * dtype.itemsize, self.name)
         if stored is not piece:
             with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is refused below
-                piece[:] = widened(stored) if self.dtype == "BF16" else stored
+                piece[:] = widen(stored) if self.dtype == "BF16" else stored
         if not np.isfinite(piece).all():
             culprit = stored[~np.isfinite(piece)][0] if self.dtype == "F64" else piece[~np.isfinite(piece)][0]
             raise CheckpointError(
-                f"{self.file.path}: {shown(self.name)} holds {culprit}, not only finite float32 "
+                f"{self.file.path}: {quote(self.name)} holds {culprit}, not only finite float32 "
                 "numbers; the file is damaged, or the training that made it diverged."
             )
 
 
-def widened(bfloat16: UInt16[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+def widen(bfloat16: UInt16[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     """The float32 whose upper half these bits are: that is what bfloat16 means."""
     return (bfloat16.astype(np.uint32) << 16).view(np.float32)
 
@@ -138,7 +138,7 @@ class TensorFile:
         except OSError as error:
             raise CheckpointError(f"{self.path}: cannot be read: {error.strerror}.") from None
         if n_bytes != array.nbytes:
-            raise CheckpointError(f"{self.path}: the file ends within {shown(name)}.")
+            raise CheckpointError(f"{self.path}: the file ends within {quote(name)}.")
 
     def check_unchanged(self, by_name: bool) -> None:
         """Raise `CheckpointError` if the file was written to since it was opened, or has lost its name."""
@@ -156,7 +156,7 @@ class TensorFile:
         length = int.from_bytes(beginning[:8], "little")
         if size < 8 or length > size - 8:
             raise CheckpointError(
-                f"{self.path}: {recognised(beginning)}." if recognised(beginning) else
+                f"{self.path}: {recognise(beginning)}." if recognise(beginning) else
                 f"{self.path}: not a safetensors file, or cut short: it has {size:,} bytes, "
                 f"and its header alone is said to have {length:,}."
             )  # fmt: skip
@@ -169,7 +169,7 @@ class TensorFile:
         self._file.seek(8)
         header = parse_json(self._file.read(length), self.path)
         if not isinstance(header, dict):
-            raise CheckpointError(f"{self.path}: its header is {shown(header)}; expected an object.")
+            raise CheckpointError(f"{self.path}: its header is {quote(header)}; expected an object.")
         header.pop("__metadata__", None)
         if not header:
             raise CheckpointError(f"{self.path}: holds no tensors, so no blocks either (h.0 and so on).")
@@ -186,7 +186,7 @@ class TensorFile:
             ):
                 return StoredTensor(name, self, dtype, tuple(shape), first, last)
         raise CheckpointError(
-            f"{self.path}: {shown(name)} is described as {shown(entry)}; expected dtype, shape and "
+            f"{self.path}: {quote(name)} is described as {quote(entry)}; expected dtype, shape and "
             "data_offsets."
         )
 
@@ -195,12 +195,12 @@ class TensorFile:
         end = 0
         for tensor in sorted(tensors, key=lambda tensor: (tensor.first_byte, tensor.last_byte)):
             if tensor.dtype not in SIZES:
-                raise CheckpointError(f"{self.path}: {shown(tensor.name)} {other_type(tensor.dtype)}")
+                raise CheckpointError(f"{self.path}: {quote(tensor.name)} {other_type(tensor.dtype)}")
             needed = math.prod(tensor.shape) * SIZES[tensor.dtype]
             if tensor.first_byte != end or tensor.last_byte - end != needed:
                 raise CheckpointError(
-                    f"{self.path}: its header is damaged: {shown(tensor.name)}, {shown(tensor.dtype)} "
-                    f"{shown(tensor.shape)}, is said to be bytes {tensor.first_byte:,} to "
+                    f"{self.path}: its header is damaged: {quote(tensor.name)}, {quote(tensor.dtype)} "
+                    f"{quote(tensor.shape)}, is said to be bytes {tensor.first_byte:,} to "
                     f"{tensor.last_byte:,}; expected {needed:,} bytes from {end:,} on."
                 )
             end = tensor.last_byte
@@ -214,7 +214,7 @@ class TensorFile:
 def other_type(dtype: str) -> str:
     """The end of the sentence that refuses a tensor for its type."""
     return (
-        f"has dtype {shown(dtype)}; expected {', '.join(STORED_TYPES)}. If it is quantised, take the "
+        f"has dtype {quote(dtype)}; expected {', '.join(STORED_TYPES)}. If it is quantised, take the "
         "original checkpoint."
     )
 
@@ -232,15 +232,15 @@ def open_tensors(path: Path) -> Iterator[dict[str, StoredTensor]]:
     """
     with ExitStack() as stack:
 
-        def opened(path: Path, longest: int = LONGEST_JSON) -> TensorFile:
+        def open_one(path: Path, longest: int = LONGEST_JSON) -> TensorFile:
             return stack.enter_context(closing(TensorFile(path, longest)))
 
-        if not path.is_dir():
-            files = [opened(path)]
+        if not is_folder(path):
+            files = [open_one(path)]
         elif present(path / SINGLE_FILE):
-            files = [opened(path / SINGLE_FILE)]
+            files = [open_one(path / SINGLE_FILE)]
         elif present(path / INDEX_FILE):
-            files = _open_shards(path, opened)
+            files = _open_shards(path, open_one)
         else:
             raise CheckpointError(f"{path}: no {SINGLE_FILE} (or {INDEX_FILE}) in this folder{instead(path)}")
         yield {name: tensor for file in files for name, tensor in file.tensors.items()}
@@ -248,7 +248,7 @@ def open_tensors(path: Path) -> Iterator[dict[str, StoredTensor]]:
             file.check_unchanged(by_name=len(files) > 1)
 
 
-def _open_shards(folder: Path, opened: Callable[[Path, int], TensorFile]) -> list[TensorFile]:
+def _open_shards(folder: Path, open_one: Callable[[Path, int], TensorFile]) -> list[TensorFile]:
     """The files that the index names, if they hold what it promises, each tensor once."""
     index = read_index(folder / INDEX_FILE)
     longest, files = LONGEST_JSON, dict[str, TensorFile]()
@@ -256,15 +256,15 @@ def _open_shards(folder: Path, opened: Callable[[Path, int], TensorFile]) -> lis
     for shard in shard_names(index):
         if not present(folder / shard):
             raise CheckpointError(f"{folder / shard}: there is no such file, which {INDEX_FILE} names.")
-        file = files[shard] = opened(folder / shard, longest)
+        file = files[shard] = open_one(folder / shard, longest)
         longest -= file.header_bytes
         for name in file.tensors:
             if name in owners:
-                raise CheckpointError(f"{folder}: {shown(name)} is in {owners[name]} and in {shard}.")
+                raise CheckpointError(f"{folder}: {quote(name)} is in {owners[name]} and in {shard}.")
             owners[name] = shard
     for name, shard in index.items():
         if name not in files[shard].tensors:
-            raise CheckpointError(f"{folder / shard}: {shown(name)} is missing, which {INDEX_FILE} promises.")
+            raise CheckpointError(f"{folder / shard}: {quote(name)} is missing, which {INDEX_FILE} promises.")
     return list(files.values())
 
 
@@ -280,7 +280,7 @@ def read_index(path: Path) -> dict[str, str]:
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]{0,99}\.safetensors", shard, re.ASCII):
             raise CheckpointError(
-                f"{path}: {shown(name)} is said to be in {shown(shard)}; "
+                f"{path}: {quote(name)} is said to be in {quote(shard)}; "
                 "a shard is a .safetensors file in the same folder."
             )
     if len(shard_names(weight_map)) > MOST_SHARDS:
@@ -317,19 +317,18 @@ OTHERS = {
 }
 
 
-def pickled(names: Iterable[str]) -> list[str]:
-    """Those file names that are pickles, as torch writes them: opening one can run any code it holds."""
-    return [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
-
-
 def instead(folder: Path) -> str:
     """The end of the sentence that says what a folder lacks: what it holds in its place, and the way on."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
+        return instead_among(os.listdir(folder))  # noqa: PTH208 - names, not paths
     except OSError as error:
         return f", which cannot be read: {error.strerror}."
+
+
+def instead_among(names: Iterable[str]) -> str:
+    """The same for the names of files."""
     for pattern, advice in OTHERS.items():
-        for name in names:
+        for name in sorted(names):
             if re.fullmatch(pattern, name):
-                return f", only {shown(name)}. {advice}"
+                return f", only {quote(name)}. {advice}"
     return "."

@@ -30,7 +30,7 @@ from ..tokenizer import (
     named_token,
     token_name,
 )
-from .reading import parse_json, present, read_bytes, shown
+from .reading import parse_json, present, quote, read_bytes
 
 LONGEST = 32 << 20  # bytes; GPT-2's tokenizer.json has 1.4 MB, or 3.6 MB as transformers 5 indents it
 LARGEST_ID = 1 << 24
@@ -111,7 +111,7 @@ def explained(file: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        reason = shown(f"{type(error).__name__}: {error}")
+        reason = quote(f"{type(error).__name__}: {error}")
         raise CheckpointError(f"{file}: not a tokenizer as Hugging Face writes it ({reason}).") from None
 
 
@@ -122,7 +122,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     file = folder / name
     content = parse_json(read_bytes(file, LONGEST), file)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: found {shown(content)}; expected an object.")
+        raise CheckpointError(f"{file}: found {quote(content)}; expected an object.")
     return content
 
 
@@ -134,10 +134,10 @@ def read_tokenizer_json(folder: Path) -> Vocabulary:
     file, content = folder / "tokenizer.json", read_object(folder, "tokenizer.json")
     model = content["model"]
     if model.get("type", "BPE") != "BPE":
-        refuse(file, f"its model is {shown(model['type'])}")
+        refuse(file, f"its model is {quote(model['type'])}")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(name):
-            refuse(file, f"its model has {name} {shown(model[name])}")
+            refuse(file, f"its model has {name} {quote(model[name])}")
     check_normalizer(file, content.get("normalizer"))
     pattern = split_pattern(file, content.get("pre_tokenizer"))
     check_post_processor(file, content.get("post_processor"))
@@ -153,7 +153,7 @@ def check_normalizer(file: Path, step: Any) -> None:
     if step is None:
         return
     if step["type"] != "Sequence":
-        refuse(file, f"its normalizer {shown(step['type'])} changes the text")
+        refuse(file, f"its normalizer {quote(step['type'])} changes the text")
     for each in step["normalizers"]:
         check_normalizer(file, each)
 
@@ -168,16 +168,16 @@ def check_post_processor(file: Path, step: Any) -> None:
     elif step["type"] == "TemplateProcessing":
         extra = [part["SpecialToken"]["id"] for part in step["single"] if "SpecialToken" in part]
         if extra:
-            refuse(file, f"its post_processor adds {', '.join(map(shown, extra))} to every text")
+            refuse(file, f"its post_processor adds {', '.join(map(quote, extra))} to every text")
     else:
-        refuse(file, f"its post_processor is {shown(step['type'])}, which adds tokens to every text")
+        refuse(file, f"its post_processor is {quote(step['type'])}, which adds tokens to every text")
 
 
 def split_pattern(file: Path, step: Any) -> str:
     """The pattern that cuts a text into pieces."""
     steps = [step] if step is None or step["type"] != "Sequence" else step["pretokenizers"]
     if not steps or steps[-1] is None or steps[-1]["type"] != "ByteLevel":
-        kind = "nothing" if not steps or steps[-1] is None else shown(steps[-1]["type"])
+        kind = "nothing" if not steps or steps[-1] is None else quote(steps[-1]["type"])
         refuse(file, f"its pre_tokenizer is {kind} and not ByteLevel, so its tokens are of characters")
     *splits, last = steps
     if last.get("add_prefix_space", True):
@@ -186,7 +186,7 @@ def split_pattern(file: Path, step: Any) -> str:
     if not splits:
         return GPT2_PATTERN if own else r"[\s\S]+"
     if len(splits) > 1 or splits[0]["type"] != "Split" or own:
-        kinds = " + ".join(shown(each["type"]) for each in steps)
+        kinds = " + ".join(quote(each["type"]) for each in steps)
         refuse(
             file, f"its pre_tokenizer is {kinds}; one Split before a ByteLevel without regex is known here"
         )
@@ -203,16 +203,16 @@ def covering_pattern(file: Path, step: Any) -> str:
     pattern = text["Regex"] if "Regex" in text else regex.escape(text["String"])
     behavior, invert = step["behavior"], bool(step.get("invert"))
     if (behavior, invert) not in (("Isolated", False), ("Removed", True)):
-        refuse(file, f"its Split is {shown(behavior)}, {'inverted' if invert else 'not inverted'}")
+        refuse(file, f"its Split is {quote(behavior)}, {'inverted' if invert else 'not inverted'}")
     if "Regex" in text and (found := READ_OTHERWISE.search(pattern)):
-        refuse(file, f"its pattern {shown(pattern)} has {found[0]!r}, of which tokenizers has its own idea")
+        refuse(file, f"its pattern {quote(pattern)} has {found[0]!r}, of which tokenizers has its own idea")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             if regex.fullmatch(pattern, ""):
-                refuse(file, f"its pattern {shown(pattern)} also matches no text at all")
+                refuse(file, f"its pattern {quote(pattern)} also matches no text at all")
     except (regex.error, FutureWarning) as error:
-        refuse(file, f"its pattern {shown(pattern)} cannot be read ({error})")
+        refuse(file, f"its pattern {quote(pattern)} cannot be read ({error})")
     if behavior == "Removed" or pattern == GPT2_PATTERN:
         return str(pattern)
     return rf"(?:{pattern})|(?:(?!{pattern})[\s\S])+"  # what lies between the matches is a piece, too
@@ -250,10 +250,10 @@ def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what `tokenizer_config.json` would do to a text or its ids."""
     for name in ("add_prefix_space", "add_bos_token", "add_eos_token", "do_lower_case", "normalizer"):
         if settings.get(name):
-            refuse(file, f"{name} is {shown(settings[name])}, which changes the ids of a text")
+            refuse(file, f"{name} is {quote(settings[name])}, which changes the ids of a text")
     kind = settings.get("tokenizer_class")
     if kind is not None and str(kind).removesuffix("Fast") not in CLASSES:
-        refuse(file, f"tokenizer_class is {shown(kind)}")
+        refuse(file, f"tokenizer_class is {quote(kind)}")
 
 
 def added_later(folder: Path, settings: Mapping[str, Any]) -> dict[str, AddedToken]:
@@ -280,7 +280,7 @@ def special_names(settings: Mapping[str, Any]) -> Iterator[str]:
 def added_token(file: Path, token_id: int, token: Mapping[str, Any]) -> AddedToken:
     """A token as both kinds of files describe it."""
     if token.get("single_word"):
-        refuse(file, f"the added token {shown(token['content'])} is single_word, no part of a longer word")
+        refuse(file, f"the added token {quote(token['content'])} is single_word, no part of a longer word")
     flags = {name: bool(token.get(name)) for name in ("special", "lstrip", "rstrip", "normalized")}
     return AddedToken(token["content"], token_id, **flags)
 
@@ -306,7 +306,7 @@ def check_added_ids(file: Path, vocab: Mapping[str, int], tokens: list[AddedToke
         expected = vocab.get(token.text, next_id)
         if token.id != expected:
             raise CheckpointError(
-                f"{file}: the added token {shown(token.text)} has the id {shown(token.id)}, but tokenizers "
+                f"{file}: the added token {quote(token.text)} has the id {quote(token.id)}, but tokenizers "
                 f"would give it {expected}; which of them the model was trained with is not known."
             )
         next_id = max(next_id, token.id + 1)
@@ -318,11 +318,11 @@ def check_ids(found: Vocabulary) -> None:
     for name, token_id in ids.items():
         if type(token_id) is not int or not 0 <= token_id < LARGEST_ID:
             raise CheckpointError(
-                f"{found.file}: {shown(name)} has the id {shown(token_id)}; it must be one."
+                f"{found.file}: {quote(name)} has the id {quote(token_id)}; it must be one."
             )
         if found.vocab.get(name, token_id) != token_id:
             raise CheckpointError(
-                f"{found.file}: {shown(name)} has the ids {found.vocab[name]} and {token_id}."
+                f"{found.file}: {quote(name)} has the ids {found.vocab[name]} and {token_id}."
             )
     if len(set(ids.values())) < len(ids):
         raise CheckpointError(f"{found.file}: two of its tokens have the same id.")
@@ -339,13 +339,13 @@ def assemble(found: Vocabulary, end: int | None) -> Tokenizer:
         later.discard(left + right)
         for token in (left, right, left + right):
             if token in later:
-                made = shown(token_name(left + right))
+                made = quote(token_name(left + right))
                 raise CheckpointError(
                     f"{found.file}: the merge that makes {made} stands before that of its part."
                 )
             if token not in ids:
                 raise CheckpointError(
-                    f"{found.file}: {shown(token_name(token))} has no id, but a merge names it."
+                    f"{found.file}: {quote(token_name(token))} has no id, but a merge names it."
                 )
     added = [token for token in found.added.values() if token.text]
     return Tokenizer(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -11,9 +10,9 @@ from ..sampling import probabilities
 from ..scoring import next_tokens, rank
 from ..tokenizer import bytes_of
 from .options import PromptOptions
-from .passes import Context
+from .passes import Context, model_name
 from .tables import Column, cut
-from .terminal import harmless, percent, visible
+from .terminal import percent, visible
 
 LONGEST_NAME = 24
 FIELD = 8  # columns for the first number of each context, which sets it off from the one before
@@ -73,7 +72,7 @@ def compare(contexts: Sequence[Context], temperature: float) -> list[Side]:
     for context in contexts:
         ids = vocabularies[id(context.checkpoint)]
         is_another = context.checkpoint is not first
-        name = model_name(context) if is_another or models_alone else prompt_name(context)
+        name = model_name(context.checkpoint.source) if is_another or models_alone else prompt_name(context)
         same = shared(ids, vocabularies[id(first)])
         sides.append(Side(context, name, ids, is_another, same, probabilities(context.logits, temperature)))
     return sides
@@ -113,7 +112,7 @@ def side_columns(side: Side, first: Side, tokens: Sequence[bytes], temperature: 
     def column(header: str, cells: Sequence[str]) -> Column:
         return Column(header, cells, right=True, group=side.name)
 
-    def change(own: np.ndarray, others: np.ndarray, factor: float, digits: int) -> list[str]:
+    def change(own: np.ndarray, others: np.ndarray, factor: float | int, digits: int) -> list[str]:
         pairs = zip(ids, firsts, strict=True)
         return [
             "" if i is None or j is None else signed(factor * float(own[i] - others[j]), digits)
@@ -124,9 +123,9 @@ def side_columns(side: Side, first: Side, tokens: Sequence[bytes], temperature: 
     share = column(temperature, [ABSENT if i is None else percent(side.p[i]) for i in ids])
     place = column("rank", [ABSENT if i is None else f"{rank(side.logits, i):,}" for i in ids])
     if not side.has_same_vocabulary:
-        result = [share, column("change", change(side.p, first.p, 100, 1)), place]
+        result = [share, column("change", change(side.p, first.p, 100.0, 1)), place]
     elif side.is_another_model:
-        result = [logit, column("change", change(side.logits, first.logits, 1, 2)), share, place]
+        result = [logit, column("change", change(side.logits, first.logits, 1.0, 2)), share, place]
     else:
         result = [logit, share, place]
     padded = [f"{cell:>{FIELD}}" for cell in result[0].cells]
@@ -141,9 +140,3 @@ def signed(change: float, digits: int) -> str:
 def prompt_name(context: Context) -> str:
     """A prompt as a heading."""
     return visible(context.reading.prompt).replace("␣", " ") or context.reading.tokens[0]
-
-
-def model_name(context: Context) -> str:
-    """A model as a heading."""
-    source = context.checkpoint.source
-    return harmless(Path(source.name).name or source.name)

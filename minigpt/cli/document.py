@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from ..tokenizer import AnyTokenizer, token_text
 from .options import PromptOptions
 from .passes import Context, Reading, model_document, open_prompts, run_pass
 
+MANY_TOKENS = 2000  # which take the page more than seconds
+
 
 def run(options: PromptOptions) -> None:
     """The main road for a program: compute everything, write the page, then print the document."""
     readings = open_prompts(options)
     seed = choose_seed(options)
-    options = replace(options, seed=seed)  # the page and the document write the same text
     first, *others = (context_document(run_pass(reading), options, seed) for reading in readings)
     result = {"model": model_document(readings[0].checkpoint.source, readings[0].checkpoint.model)} | first
     if others:
@@ -28,7 +29,7 @@ def run(options: PromptOptions) -> None:
             named_document(found, reading, readings[0])
             for found, reading in zip(others, readings[1:], strict=True)
         ]
-    page = save_page(readings, options)
+    page = save_page(readings, options, seed)
     print_json(result)
     tell_page(page)
 
@@ -135,11 +136,13 @@ def start_generation(reading: Reading, options: PromptOptions, seed: int) -> Tex
 # --------------------------------------------------------------------------------------------------- --html
 
 
-def save_page(readings: Sequence[Reading], options: PromptOptions) -> Path | None:
+def save_page(readings: Sequence[Reading], options: PromptOptions, seed: int) -> Path | None:
     """Write the page if `--html` asks for it; return where it is."""
     if options.html is None:
         return None
-    first = readings[0].checkpoint
+    first, n_tokens = readings[0].checkpoint, sum(len(reading.ids) for reading in readings)
+    if n_tokens > MANY_TOKENS:
+        notice(f"--html reads {n_tokens:,} tokens in {len(readings)} contexts, which takes a while.")
     others = [reading.checkpoint for reading in readings if reading.checkpoint is not first]
     return write_page(
         options.html,
@@ -157,16 +160,16 @@ def save_page(readings: Sequence[Reading], options: PromptOptions) -> Path | Non
         models=[(other.source, other.model, other.tokenizer) for other in others],
         hooks=[reading.changes.hook for reading in readings],
         changes=readings[0].changes.words,
-        new_tokens=new_tokens(readings[0], options),
+        new_tokens=new_tokens(readings[0], options, seed),
         language=options.lang,
     )
 
 
-def new_tokens(reading: Reading, options: PromptOptions) -> list[int]:
-    """What the model goes on to write, if that was asked for."""
+def new_tokens(reading: Reading, options: PromptOptions, seed: int) -> list[int]:
+    """What the model goes on to write, if that was asked for: the same that is printed."""
     if not options.max_new_tokens:
         return []
-    generation = start_generation(reading, options, choose_seed(options))
+    generation = start_generation(reading, options, seed)
     for _piece in generation:
         pass
     return generation.ids

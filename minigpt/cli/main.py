@@ -30,6 +30,8 @@ COMMANDS = {
     "break": "make one classic mistake and see what it does to logits and text",
     "score": "perplexity of a text, and its most surprising tokens",
     "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
+    "sizes": "parameters by part, bytes of file and cache, operations per token",
+    "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
     "live": "the page, alive: type a prompt, and tokens, attention and logits change with it",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",

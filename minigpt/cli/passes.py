@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,6 +57,11 @@ def open_named(name: str | None, offline: bool) -> Checkpoint:
     """Find and load a model; None is the default."""
     source = find(name, offline=offline, notify=notice)
     return Checkpoint(source, *load(source))
+
+
+def model_name(source: Source) -> str:
+    """What to call a model in a line: a folder by its last name."""
+    return harmless(Path(source.name).name or source.name)
 
 
 def model_document(source: Source, model: GPT2) -> dict[str, Any]:

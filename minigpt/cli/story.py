@@ -7,8 +7,6 @@ numbers are those of the forward pass itself, recorded by its hook.
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,7 @@ from ..tokenizer import text_of
 from .comparison import comparison_columns, comparison_notes
 from .document import choose_seed, read_candidates, save_page, start_generation, tell_page
 from .options import PromptOptions
-from .passes import Context, Reading, check_finite, look, open_prompts, run_pass
+from .passes import Context, Reading, check_finite, look, model_name, open_prompts, run_pass
 from .tables import WIDEST, Column, chunks, console, cut, print_table
 from .terminal import for_stdout, harmless, percent, sparkline, visible
 
@@ -39,25 +37,24 @@ Vector = Float[np.ndarray, " n"]
 
 def run(options: PromptOptions) -> None:
     """The main road for a person: write the page, tell the story, or print the text alone."""
-    readings = open_prompts(options)
-    options = replace(options, seed=choose_seed(options))  # the page and the story write the same text
-    page = save_page(readings, options)
+    readings, seed = open_prompts(options), choose_seed(options)
+    page = save_page(readings, options, seed)
     if options.text:
         for reading in readings:
-            print_text(reading, options)
+            print_text(reading, options, seed)
     else:
-        tell(readings, options)
+        tell(readings, options, seed)
     tell_page(page)
 
 
-def print_text(reading: Reading, options: PromptOptions) -> None:
+def print_text(reading: Reading, options: PromptOptions, seed: int) -> None:
     """What the model writes and nothing else, exactly as it is unless a terminal would obey it."""
-    for piece in start_generation(reading, options, choose_seed(options)):
+    for piece in start_generation(reading, options, seed):
         print(for_stdout(piece), end="", flush=True)
     print()
 
 
-def tell(readings: Sequence[Reading], options: PromptOptions) -> None:
+def tell(readings: Sequence[Reading], options: PromptOptions, seed: int) -> None:
     """The story of the first prompt, what else was asked for, and what the model goes on to write."""
     out = console()
     out.width = min(out.width, WIDEST)
@@ -78,7 +75,9 @@ def tell(readings: Sequence[Reading], options: PromptOptions) -> None:
     if others:
         tell_comparison(out, [context, *others], options)
     for each in readings if options.max_new_tokens else ():
-        tell_continuation(out, each, options)
+        is_another = each.checkpoint is not reading.checkpoint
+        who = model_name(each.checkpoint.source) if is_another else "The model"
+        tell_continuation(out, each, options, who, seed)
 
 
 def trace_of(reading: Reading, hook: Hook | None) -> Trace:
@@ -104,7 +103,7 @@ def tell_title(out: Console, reading: Reading) -> None:
     source, model = reading.checkpoint.source, reading.checkpoint.model
     config, millions = model.config, n_parameters(model) / 1e6
     size = f"{millions:,.1f} million parameters, {config.n_layer} blocks, {config.n_head} heads"
-    heading(out, harmless(f"{Path(source.name).name or source.name}: {size}"), harmless(source.origin))
+    heading(out, f"{model_name(source)}: {size}", harmless(source.origin))
     for change in reading.changes.words:
         out.print(f"changed: {change}")
 
@@ -183,7 +182,7 @@ def tell_blocks(out: Console, passed: Trace, reading: Reading) -> None:
 
 def tell_lens(out: Console, passed: Trace, context: Context) -> None:
     """Step 4: the likeliest next token if each block were the last."""
-    step(out, "4", "Logit lens: if each block were the last", where(unembed))
+    step(out, "4", "Logit lens: each block as the last one", where(unembed))
     stream = [passed["h.0.resid_pre"], *passed.select("h.*.resid_post").values()]
     best = [int(unembed(passed.model, x[-1:])[0].argmax()) for x in stream[:-1]]
     best.append(int(context.logits.argmax()))
@@ -319,10 +318,9 @@ ENDINGS = {
 }
 
 
-def tell_continuation(out: Console, reading: Reading, options: PromptOptions) -> None:
+def tell_continuation(out: Console, reading: Reading, options: PromptOptions, who: str, seed: int) -> None:
     """What the model writes, while it writes it."""
-    step(out, "", "The model goes on, token after token", where(generate_text))
-    seed = choose_seed(options)
+    step(out, "", f"{who} goes on, token after token", where(generate_text))
     generation = start_generation(reading, options, seed)
     out.print(Text(harmless(reading.prompt), "dim"), end="", soft_wrap=True)
     for piece in generation:

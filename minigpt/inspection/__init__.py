@@ -17,12 +17,12 @@ from .facts import Fact, FactResult, check_fact, official_facts
 from .gallery import MISTAKES, Mistake
 from .intervention import ablate, chain, intervene, patch
 from .lens import Lens, lens_logits, logit_lens, unembed
-from .plots import plot_attention, plot_logit_lens, plot_next_tokens
+from .plots import plot_attention, plot_logit_lens, plot_next_tokens, plot_pushes
 from .tracing import Intermediate, Trace, trace
 
 __all__ = [
     "MISTAKES", "Attribution", "Fact", "FactResult", "Intermediate", "Lens", "Mistake", "Trace", "ablate",
     "attention_weights", "attribute", "chain", "check_fact", "for_bertviz", "for_circuitsvis", "intervene",
     "lens_logits", "logit_lens", "official_facts", "patch", "plot_attention", "plot_logit_lens",
-    "plot_next_tokens", "trace", "unembed",
+    "plot_next_tokens", "plot_pushes", "trace", "unembed",
 ]  # fmt: skip

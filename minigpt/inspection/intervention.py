@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import checked_position
-from ..errors import HookError, InputError
+from ..errors import HookError, InputError, brief
 from ..hooks import Hook, checked_hook
 from ..model import GPT2
 from ..parameters import Config
@@ -176,7 +176,7 @@ def check_target(model: GPT2, name: str, head: int | None) -> None:
 def check_index(what: str, number: object, n: int, kind: str = "") -> None:
     """Raise `InputError` unless this is the number of one of the model's n layers, heads or tokens."""
     if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < n:
-        raise InputError(f"{what} is {number!r}; this model has {kind or what}s 0 to {n - 1}.")
+        raise InputError(f"{what} is {brief(number)}; this model has {kind or what}s 0 to {n - 1}.")
 
 
 def taken_from(new: np.ndarray, position: Position, old: np.ndarray, name: str) -> np.ndarray:

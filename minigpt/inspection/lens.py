@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from ..checks import checked_ids
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..hooks import Hook, as_it_is
 from ..model import GPT2, Residual, layer_norm
 from ..sampling import probabilities
@@ -110,4 +110,4 @@ def single(model: GPT2, ids: ArrayLike, hook: Hook | None, positions: Position) 
 def check_top(top: object, vocab_size: int) -> None:
     """Raise `InputError` unless there are so many tokens, and at least one."""
     if not isinstance(top, Integral) or isinstance(top, bool) or not 1 <= int(top) <= vocab_size:
-        raise InputError(f"top is {top}; it must be 1 to {vocab_size}.")
+        raise InputError(f"top is {brief(top)}; it must be 1 to {vocab_size}.")

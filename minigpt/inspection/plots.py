@@ -23,6 +23,8 @@ from .lens import check_top, logit_lens
 if TYPE_CHECKING:
     import matplotlib.axes
 
+    from ..training.pushes import Pushes
+
 
 def plot_attention(
     model: GPT2,
@@ -87,16 +89,43 @@ def plot_logit_lens(
     return ax
 
 
+def plot_pushes(pushes: "Pushes", *, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+    """How hard a loss pushes each token of a pair (see `minigpt.pushes`), one colour for each term of it.
+
+    Bars to the right push up, those to the left down. The chosen text comes first, then the rejected answer,
+    whose prompt is not pushed.
+    """
+    ax = ax or new_axes()
+    answer = [token for token in pushes.rejected if token.is_answer]
+    tokens, n_chosen = [*pushes.chosen, *answer], len(pushes.chosen)
+    places = [*range(n_chosen), *range(n_chosen + 1, len(tokens) + 1)]  # a gap between the texts
+    nll = np.array([token.nll for token in tokens])
+    preference = np.array([token.preference for token in tokens])
+    beyond = np.where(nll * preference > 0, nll, 0.0)  # two pushes in one direction add up
+    ax.barh(places, nll, color="#21918c", label="nll: all of the chosen text")
+    ax.barh(places, preference, left=beyond, color="#440154", label="preference: the answers apart")
+    ax.set_yticks(places, [visible_label(token.text) for token in tokens])
+    ax.invert_yaxis()
+    ax.axvline(0.0, color="0.5", linewidth=0.8)
+    ax.legend()
+    ax.set(xlabel="push on the log-probability", title=f"{pushes.loss}: chosen above, rejected below")
+    return ax
+
+
 def token_labels(tokenizer: AnyTokenizer, ids: list[int]) -> list[str]:
-    """Tokens as labels: spaces and line ends visible, and no dollar sign that matplotlib would interpret."""
+    """Tokens as labels."""
+    return [visible_label(token_text(tokenizer, token_id)) for token_id in ids]
+
+
+def visible_label(text: str) -> str:
+    """A label whose spaces and line ends are seen, without a dollar sign that matplotlib would interpret."""
 
     def seen(character: str) -> str:
         if character == " ":
             return "␣"
         return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
-    texts = (token_text(tokenizer, token_id) for token_id in ids)
-    return ["".join(map(seen, text)).replace("$", r"\$") for text in texts]
+    return "".join(map(seen, text)).replace("$", r"\$")
 
 
 def new_axes(width: float = 6.4) -> "matplotlib.axes.Axes":

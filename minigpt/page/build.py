@@ -8,7 +8,6 @@ The charts are SVG written by that script rather than by Observable Plot and d3:
 that a screen reader finds in them is the page's own, and the file stays small.
 """
 
-import functools
 import html
 import inspect
 import itertools
@@ -30,7 +29,7 @@ from ..checkpoints.load import load
 from ..cli.passes import model_document, prompt_ids
 from ..cli.terminal import harmless, visible_token
 from ..errors import InputError, MiniGPTError
-from ..files import write_whole
+from ..files import follow_own_link, write_whole
 from ..hooks import Hook
 from ..inspection.attribution import attribute
 from ..inspection.lens import unembed
@@ -166,12 +165,12 @@ def page_data(
 ) -> dict[str, Any]:
     """A written page: the first model's contexts, then the prompt as each other model sees it."""
     pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
-    vocabularies = unique_texts(speakers)
-    own = [in_other_words(pins, vocabularies[0], vocabularies[at]) for at in speaks(speakers, vocabularies)]
+    texts = [token_texts(speaker) for speaker in speakers]
+    own = [in_other_words(pins, texts[0], other) for other in texts]
     watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
     n_opened = opened_tokens([speakers[t.speaker].model for t in told])
     return {
-        **frame(speakers, vocabularies, settings, language),
+        **frame(speakers, texts, settings, language),
         "rows": min(top, MOST_ROWS),
         "pins": pins,
         "notes": notes,
@@ -185,18 +184,18 @@ def page_data(
 
 def frame(
     speakers: Sequence[Speaker],
-    vocabularies: Sequence[Sequence[str]],
+    texts: Sequence[list[str]],
     settings: dict[str, Number],
     language: str,
 ) -> dict[str, Any]:
     """What does not depend on any text: models, vocabularies, code, words."""
-    at = speaks(speakers, vocabularies)
+    vocabularies, at = numbered(texts)
     return {
         "version": __version__,
         "language": language,
         "settings": settings,
         "models": [about(speaker, n) for speaker, n in zip(speakers, at, strict=True)],
-        "vocabularies": [joined(texts) for texts in vocabularies],
+        "vocabularies": [joined(each) for each in vocabularies],
         "functions": functions(speakers[0].tokenizer),
         "lines": numbers.lines(speakers[0].model),
         "words": json.loads((Path(__file__).parent / "words.json").read_text(encoding="utf-8")),
@@ -322,13 +321,8 @@ def unique(ids: Iterable[int]) -> list[int]:
 
 def token_texts(speaker: Speaker) -> list[str]:
     """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return texts_of_ids(speaker.tokenizer, speaker.model.config.vocab_size)
-
-
-@functools.lru_cache(8)
-def texts_of_ids(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
-    """The texts of a vocabulary; what has no token is called after its id."""
-    return [visible_token(tokenizer, token_id).replace(" ", "␣") for token_id in range(vocab_size)]
+    ids = range(speaker.model.config.vocab_size)
+    return [visible_token(speaker.tokenizer, token_id).replace(" ", "␣") for token_id in ids]
 
 
 def joined(texts: Sequence[str]) -> str:
@@ -336,24 +330,18 @@ def joined(texts: Sequence[str]) -> str:
     return " ".join(texts)
 
 
-def unique_texts(speakers: Sequence[Speaker]) -> list[list[str]]:
-    """The vocabularies that the models have, each once."""
-    found: list[list[str]] = []
-    for speaker in speakers:
-        texts = token_texts(speaker)
-        if texts not in found:
-            found.append(texts)
-    return found
-
-
-def speaks(speakers: Sequence[Speaker], vocabularies: Sequence[Sequence[str]]) -> list[int]:
-    """The number of each model's vocabulary."""
-    return [vocabularies.index(token_texts(speaker)) for speaker in speakers]
+def numbered(texts: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
+    """The vocabularies of several models, each once, and the number of each model's."""
+    vocabularies: list[list[str]] = []
+    for each in texts:
+        if each not in vocabularies:
+            vocabularies.append(each)
+    return vocabularies, [vocabularies.index(each) for each in texts]
 
 
 def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequence[str]) -> list[int]:
     """The ids that these tokens have in another vocabulary; what it lacks is left out."""
-    if vocabulary is other:
+    if vocabulary == other:
         return list(ids)
     texts = [vocabulary[i] for i in ids]
     return [other.index(text) for text in texts if text in other]
@@ -391,7 +379,7 @@ def located(function: Callable[..., Any]) -> dict[str, str]:
 
 def checked_path(path: Path) -> Path:
     """Where the file will be. Raises `MiniGPTError` if no regular file can be there."""
-    destination = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
+    destination = follow_own_link(path)  # what a link points to is replaced, not the link
     if destination.exists() and not destination.is_file():
         kind = "a folder" if destination.is_dir() else "not a regular file"
         raise MiniGPTError(f"{path}: is {kind}; give the name of an HTML file to write.")

@@ -1,6 +1,6 @@
 """Damage checkpoints in every way we could think of, and see that minigpt survives each one.
 
-    python scripts/fuzz/checkpoints.py --examples 100000 --seed 1     # a table of what was tried and survived
+    python -m scripts.fuzz.checkpoints --examples 100000 --seed 1     # a table of what was tried and survived
 
 A case is a small valid checkpoint with one to three damages. It survives if minigpt refuses it with a
 `MiniGPTError`, in one printable line that names a file of it; or if it loads it, and config and parameters
@@ -31,8 +31,6 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from safetensors import deserialize
 from safetensors.numpy import save
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import minigpt
 from minigpt.parameters import Config, arrays_by_name

@@ -387,11 +387,11 @@ def test_another_architecture_is_refused_before_its_weights_are_fetched(stub: Hu
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ("pytorch_model.bin", r"only pytorch_model\.bin\. That is a pickle.*save_pretrained"),
-        ("tf_model.h5", r"only tf_model\.h5"),
-        ("model.fp16.safetensors", r"only model\.fp16\.safetensors"),
-        ("gpt2.Q4_K_M.gguf", r"only gpt2\.Q4_K_M\.gguf"),
-        ("adapter_model.safetensors", r"only adapter_model\.safetensors"),
+        ("pytorch_model.bin", r"only 'pytorch_model\.bin'\. That is a pickle.*save_pretrained"),
+        ("tf_model.h5", r"only 'tf_model\.h5'\. That is another library's format"),
+        ("model.fp16.safetensors", r"only 'model\.fp16\.safetensors'"),
+        ("gpt2.Q4_K_M.gguf", r"only 'gpt2\.Q4_K_M\.gguf'\. That is llama\.cpp's format"),
+        ("adapter_model.safetensors", r"only 'adapter_model\.safetensors'\. That is a PEFT adapter"),
         ("README.md", r"has no model\.safetensors \(or model\.safetensors\.index\.json\)\. "),
     ],
 )
@@ -668,7 +668,7 @@ def test_the_client_is_imported_only_where_it_is_needed(
     code = (
         "import sys; from minigpt.checkpoints.find import find\n"
         f"find({name!r}, offline=True, notify=lambda line: None)\n"
-        "print({'huggingface_hub', 'httpx2', 'httpx', 'requests', 'tqdm', 'tiktoken'} & {*sys.modules})"
+        "print({'huggingface_hub', 'httpx2', 'httpx', 'requests', 'tqdm'} & {*sys.modules})"
     )
     assert run_python(code, HF_HOME=str(tmp_path)) == [imported]
 

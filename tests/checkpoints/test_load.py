@@ -664,7 +664,7 @@ def test_memory_is_that_of_the_parameters(tmp_path: Path, dtype: Any) -> None:
 
 
 def test_the_headers_of_all_shards_share_one_bound(tmp_path: Path) -> None:
-    """Shards of nothing but names: each is below the bound, and together they would take a gigabyte."""
+    """Shards of nothing but names: each is below the bound, and sixty of them took a gigabyte."""
     (tmp_path / CONFIG).write_text("{}", encoding="utf-8")
     empty, weight_map = entry("F32", [0], 0, 0), {}
     for shard in range(4):
@@ -673,12 +673,8 @@ def test_the_headers_of_all_shards_share_one_bound(tmp_path: Path) -> None:
         (tmp_path / f"m{shard}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
         weight_map[names[0]] = f"m{shard}.safetensors"
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
-
-    def load() -> None:
-        with pytest.raises(CheckpointError, match="those of all files of a GPT-2 together"):
-            load_model(tmp_path)
-
-    assert peak_bytes(load) < 100 << 20
+    with pytest.raises(CheckpointError, match=r"m2.*those of all files of a GPT-2 together"):
+        load_model(tmp_path)
 
 
 def test_an_index_of_a_thousand_files_is_refused(tmp_path: Path) -> None:
@@ -1010,6 +1006,8 @@ def test_a_name_that_means_nothing_is_explained(
         ("owner/name", "neither a folder here nor whole in the Hub's cache"),
         ("./model.bin", "a pickle, which can run any code"),
         ("./model.pt", "save_pretrained"),
+        ("./gpt2.Q4_K_M.gguf", "llama.cpp's format"),
+        ("./tf_model.h5", "another library's format"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_had_is_explained(

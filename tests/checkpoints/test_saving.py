@@ -145,6 +145,9 @@ def test_arguments_of_another_kind_are_explained(tokenizer: Tokenizer) -> None:
         saving.check_model(3, tokenizer)
     with pytest.raises(InputError, match=r"tokenizer: found NoneType; expected a minigpt\.Tokenizer"):
         saving.check_model(random_gpt2(), None)
+    for folder in (3, b"x", None, "", "a\0b"):
+        with pytest.raises(InputError, match=r"folder: found .*; expected (a|the) path"):
+            saving.checked_path(folder)
     for dtype in (None, 3, "float33", np.complex64):
         with pytest.raises(InputError, match=r"dtype: found .*expected float32 or float16"):
             saving.checked_dtype(dtype)
@@ -296,6 +299,23 @@ def test_a_new_model_is_saved_as_well_as_a_loaded_one(tmp_path: Path, tokenizer:
     config = Config(vocab_size=270, n_positions=16, n_embd=8, n_layer=1, n_head=2)
     minigpt.save(str(tmp_path / "new"), GPT2.random(config).astype(np.float64), tokenizer)
     assert minigpt.load(tmp_path / "new")[0].config == config
+
+
+def test_a_head_that_is_the_embedding_is_tied_whatever_the_config_says(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    model = random_gpt2()
+    untied = replace(model, parameters=replace(model.parameters, lm_head=model.parameters.wte * 2))
+    minigpt.save(tmp_path / "untied", untied, tokenizer)
+    loaded = minigpt.load_model(tmp_path / "untied")
+    assert not loaded.config.tie_word_embeddings
+    assert np.array_equal(loaded.parameters.lm_head, untied.parameters.lm_head)
+
+
+def test_parameters_of_another_config_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = replace(random_gpt2(), config=random_gpt2(n_positions=40).config)
+    with pytest.raises(InputError, match="its parameters are not those that its config asks for"):
+        minigpt.save(tmp_path / "saved", model, tokenizer)
 
 
 def test_the_texts_of_a_checkpoint_are_stable(tokenizer: Tokenizer) -> None:

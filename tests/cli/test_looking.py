@@ -186,7 +186,9 @@ def test_an_empty_donor_starts_from_end_of_text(typed: Any, speaking: GPT2) -> N
     expected = logit_lens(speaking, [40], hook=hook)
     assert found["depths"][-1]["positions"][0][0]["logit"] == pytest.approx(expected.logits[-1, 0, 0])
     assert found["changes"] == ["h.0.mlp.out taken from <|endoftext|>"]
-    assert err.startswith("minigpt: --patch-from is empty: its forward pass starts from the sign that stands")
+    assert err.startswith(
+        "minigpt: --patch-from is empty: its forward pass starts from <|endoftext|>, the sign"
+    )
     status, _, err = typed("lens", "I love", *words)
     assert status == 2
     assert err.splitlines()[-1] == (

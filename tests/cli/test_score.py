@@ -158,7 +158,7 @@ def test_a_folder_is_not_a_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [(["--stride", "0"], "stride is 0"), (["--top", "-1"], "--top is -1")]
+    ("words", "message"), [(["--stride", "0"], "--stride is 0"), (["--top", "-1"], "--top: found '-1'")]
 )
 def test_bad_arguments_get_one_clear_line(
     words: list[str], message: str, file: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]

@@ -173,3 +173,59 @@ def test_sparklines():
     assert sparkline([0, 0]) == "▁▁"
     assert sparkline([1, 8, 4]) == "▁█▄"
     assert sparkline(list(range(1, 9))) == LEVELS
+
+
+# ---------------------------------------------------------------------------------------------------- tables
+
+NUMBERS = [
+    Column("token", ["you", "it"]),
+    Column("logit", ["8.42", "-6.33"], right=True),
+    Column("rank", ["1", "4"]),
+]
+
+
+def test_what_a_table_may_drop_goes_first():
+    _, logit, rank = NUMBERS
+    assert table(NUMBERS, 18, drop=[rank, logit]) == "token  logit  rank\nyou     8.42  1\nit     -6.33  4\n"
+    assert table(NUMBERS, 17, drop=[rank, logit]) == "token  logit\nyou     8.42\nit     -6.33\n"
+    assert table(NUMBERS, 11, drop=[rank, logit]) == "token\nyou\nit\n"
+
+
+def test_what_is_still_too_wide_is_stacked_with_its_headers():
+    assert table(NUMBERS, 17) == "you\n  logit 8.42\n  rank 1\nit\n  logit -6.33\n  rank 4\n"
+    assert table(NUMBERS[:2], 24, indent=14).split() == ["you", "logit", "8.42", "it", "logit", "-6.33"]
+
+
+def test_columns_go_on_below_and_groups_stay_together():
+    groups = [
+        Column("token", ["you"]),
+        Column("logit", ["8.42"], right=True, group="I love"),
+        Column("rank", ["1"], right=True, group="I love"),
+        Column("logit", ["7.22"], right=True, group="I hate"),
+        Column("rank", ["2"], right=True, group="I hate"),
+    ]
+    love = "            I love\ntoken  logit  rank\nyou     8.42     1\n"
+    hate = "            I hate\ntoken  logit  rank\nyou     7.22     2\n"
+    assert table(groups, 25, narrow="continue") == f"{love}\n{hate}"
+    assert len(table(groups, 31, narrow="continue").splitlines()) == 3
+    assert table(groups, 12, narrow="continue").splitlines()[:3] == ["you", "  logit 8.42", "  rank 1"]
+
+
+def test_text_wraps_and_loses_its_beginning_where_it_may():
+    long = "a sentence of several words that goes on"
+    assert table([Column("", ["one"]), Column("", [long], flexible="wrap")], 30) == (
+        "one  a sentence of several\n     words that goes on\n"
+    )
+    cut = table([Column("", [long], flexible="end", right=True), Column("", ["1"])], 30)
+    assert cut == "…of several words that goes on"[-26:].join(["…", "  1\n"])
+
+
+def test_bars_take_what_is_left_to_an_eighth_of_a_column():
+    columns = [Column("", ["a", "b", "c"]), Column("", [1.0, 0.5, 0.0], flexible="bar")]
+    assert table(columns, 20) == f"a  {'█' * 17}\nb  {'█' * 8}▌\nc\n"
+    assert table([Column("", ["a"]), Column("", [1 / 64], flexible="bar")], 11) == "a  ▏\n"
+
+
+def test_a_note_stands_below_its_row():
+    expected = "token\nyou\n  a word\nit\n  another\n"
+    assert table([Column("token", ["you", "it"])], notes=["a word", "another"]) == expected

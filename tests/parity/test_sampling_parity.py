@@ -88,7 +88,7 @@ def test_all_together_in_the_order_of_generate(settings: dict[str, Any]) -> None
     expected = processors(torch.tensor(ids), torch.tensor(GPT2_LIKE)).numpy()
 
     sampling = Sampling(**settings)
-    found = sampling.cut(sampling.rescale(GPT2_LIKE, ids))
+    found = sampling.process(GPT2_LIKE, ids)
     np.testing.assert_array_equal(np.isneginf(found), np.isneginf(expected))
     # minigpt's are relative to the largest logit, which is the same distribution.
     left = np.isfinite(expected)

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from ...scoring import (
 from ...tokenizer import bytes_of, text_of, token_text
 from ..document import print_json
 from ..options import ChangeOptions, ModelOptions, add_change_options, add_model_options, number
-from ..passes import Changes, Checkpoint, look, model_document, open_model, plan_changes
+from ..passes import Changes, Checkpoint, look, model_document, model_name, open_model, plan_changes
 from ..tables import WIDEST, Column, console, print_table, with_progress
 from ..terminal import harmless, visible
 from ..text_files import TextFile, read_text
@@ -87,7 +86,7 @@ def run(options: Options) -> None:
         print_json(document | ({"changes": changes.words} if changes.words else {}))
     else:
         out = console()
-        show(out, f"{file.name}, read by {Path(source.name).name}", score)
+        show(out, f"{file.name}, read by {model_name(source)}", score)
         for change in changes.words:
             out.print(f"changed: {change}", soft_wrap=True)
 
