@@ -166,7 +166,7 @@ def save_page(readings: Sequence[Reading], options: PromptOptions, seed: int) ->
 
 
 def new_tokens(reading: Reading, options: PromptOptions, seed: int) -> list[int]:
-    """What the model goes on to write, if that was asked for."""
+    """What the model goes on to write, if that was asked for: the same that is printed."""
     if not options.max_new_tokens:
         return []
     generation = start_generation(reading, options, seed)

@@ -36,7 +36,7 @@ from ..inspection.lens import unembed
 from ..inspection.tracing import definition, file_name
 from ..model import GPT2
 from ..ranges import Number
-from ..sampling import Sampling, probabilities
+from ..sampling import Sampling, draw, probabilities
 from ..scoring import largest
 from ..tokenizer import AnyTokenizer
 from . import numbers
@@ -165,12 +165,12 @@ def page_data(
 ) -> dict[str, Any]:
     """A written page: the first model's contexts, then the prompt as each other model sees it."""
     pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
-    vocabularies = unique_texts(speakers)
-    own = [in_other_words(pins, vocabularies[0], vocabularies[at]) for at in speaks(speakers, vocabularies)]
+    texts = [token_texts(speaker) for speaker in speakers]
+    own = [in_other_words(pins, texts[0], other) for other in texts]
     watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
     n_opened = opened_tokens([speakers[t.speaker].model for t in told])
     return {
-        **frame(speakers, vocabularies, settings, language),
+        **frame(speakers, texts, settings, language),
         "rows": min(top, MOST_ROWS),
         "pins": pins,
         "notes": notes,
@@ -184,18 +184,18 @@ def page_data(
 
 def frame(
     speakers: Sequence[Speaker],
-    vocabularies: Sequence[Sequence[str]],
+    texts: Sequence[list[str]],
     settings: dict[str, Number],
     language: str,
 ) -> dict[str, Any]:
     """What does not depend on any text: models, vocabularies, code, words."""
-    at = speaks(speakers, vocabularies)
+    vocabularies, at = numbered(texts)
     return {
         "version": __version__,
         "language": language,
         "settings": settings,
         "models": [about(speaker, n) for speaker, n in zip(speakers, at, strict=True)],
-        "vocabularies": [joined(texts) for texts in vocabularies],
+        "vocabularies": [joined(each) for each in vocabularies],
         "functions": functions(speakers[0].tokenizer),
         "lines": numbers.lines(speakers[0].model),
         "words": json.loads((Path(__file__).parent / "words.json").read_text(encoding="utf-8")),
@@ -330,24 +330,18 @@ def joined(texts: Sequence[str]) -> str:
     return " ".join(texts)
 
 
-def unique_texts(speakers: Sequence[Speaker]) -> list[list[str]]:
-    """The vocabularies that the models have, each once."""
-    found: list[list[str]] = []
-    for speaker in speakers:
-        texts = token_texts(speaker)
-        if texts not in found:
-            found.append(texts)
-    return found
-
-
-def speaks(speakers: Sequence[Speaker], vocabularies: Sequence[Sequence[str]]) -> list[int]:
-    """The number of each model's vocabulary."""
-    return [vocabularies.index(token_texts(speaker)) for speaker in speakers]
+def numbered(texts: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
+    """The vocabularies of several models, each once, and the number of each model's."""
+    vocabularies: list[list[str]] = []
+    for each in texts:
+        if each not in vocabularies:
+            vocabularies.append(each)
+    return vocabularies, [vocabularies.index(each) for each in texts]
 
 
 def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequence[str]) -> list[int]:
     """The ids that these tokens have in another vocabulary; what it lacks is left out."""
-    if vocabulary is other:
+    if vocabulary == other:
         return list(ids)
     texts = [vocabulary[i] for i in ids]
     return [other.index(text) for text in texts if text in other]
@@ -367,7 +361,7 @@ def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
         "mlp": [model_code.mlp, model_code.gelu_new],
         "logits": [GPT2.__call__],
         "softmax": [model_code.softmax, probabilities],
-        "next": [Sampling.choose],
+        "next": [Sampling.choose, draw],
         "lens": [unembed, model_code.layer_norm],
         "parts": [attribute],
     }

@@ -169,9 +169,15 @@ def hidden_units(model: GPT2, p: Pass, layer: int, row: int, half: bool) -> dict
         "act": numbers(act[order]),
         "columns": numbers(mlp.c_fc.weight[:, chosen].T, half),
         "bias": numbers(mlp.c_fc.bias[chosen]),
-        "writes": [largest(logits, WRITES).tolist() for logits in spoken],
+        "writes": [spoken_for(logits) for logits in spoken],
         **({} if half else {"all": numbers(act)}),
     }
+
+
+def spoken_for(logits: Float[np.ndarray, " vocab"]) -> list[int]:
+    """The tokens that a hidden unit raises most; many that it raises equally are tokens that nobody ever saw."""
+    alike = np.isclose(logits, logits.max(), rtol=1e-5)
+    return largest(np.where(alike & (alike.sum() > WRITES), -np.inf, logits), WRITES).tolist()
 
 
 def lens(model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:

@@ -35,6 +35,12 @@ def with_equal_words(model: GPT2, prompt: str) -> GPT2:
     return replace(model, parameters=replace(model.parameters, lm_head=head))
 
 
+def other_words() -> tuple[Source, GPT2, Tokenizer]:
+    """A model with a vocabulary of its own, in which most words of GPT-2's are missing."""
+    words = Tokenizer.train(["I love you, I hate you, I love it"] * 20, vocab_size=270)
+    return Source("small", Path("nowhere"), "numbers"), random_gpt2(seed=1, vocab_size=words.n_vocab), words
+
+
 @pytest.fixture(scope="module")
 def model() -> GPT2:
     return random_gpt2(vocab_size=50257, n_positions=256, n_layer=3)
@@ -51,6 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> dict[str, Pa
         "evil": {"prompt": EVIL, "comparisons": [f"I hate {EVIL}"], "candidates": [EVIL], "source": evil},
         "empty": {"prompt": "", "top_p": 0.001, "min_p": 0.0005, "candidates": WORDS},
         "alike": {"prompt": "The capital of France is", "comparisons": ["The capital of Peru is"]},
+        "models": {"prompt": "I love", "models": [other_words()], "candidates": [" you", " this"]},
         "long": {"prompt": LONG, "comparisons": ["I love", "I hate", LONG[:90]]},
     }
     defaults = {"model": model, "tokenizer": tokenizer, "source": SOURCE}
@@ -78,7 +85,7 @@ def show(context: Callable[..., Any], files: dict[str, Path]) -> Iterator[Callab
 # ------------------------------------------------------------------------------------------- it stands alone
 
 
-@pytest.mark.parametrize("name", ["love", "evil", "long"])
+@pytest.mark.parametrize("name", ["love", "evil", "long", "models"])
 def test_loads_without_complaint_or_request(
     show: Callable[..., Seen], files: dict[str, Path], name: str
 ) -> None:
@@ -150,7 +157,7 @@ def test_extreme_temperatures(show: Callable[..., Seen]) -> None:
 
 
 def cut(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
-    return softmax(sampling.cut((logits - logits.max()) / sampling.temperature))
+    return softmax(sampling.process(logits, []))
 
 
 def test_cuts_are_those_of_sampling(show: Callable[..., Seen]) -> None:
@@ -294,6 +301,23 @@ def test_narrow_names_show_where_contexts_differ(show: Callable[..., Seen]) -> N
         seen = show(name)
         for place in ("#contexts label span", "#moves thead th[translate=no]"):
             assert seen.page.locator(place).all_text_contents() == names
+
+
+def test_models_with_other_vocabularies_stand_side_by_side(show: Callable[..., Seen]) -> None:
+    seen, (_source, other, words) = show("models"), other_words()
+    assert seen.page.locator("#contexts label span").all_text_contents() == ["random", "small"]
+    assert seen.page.locator("#moves tbody tr").nth(1).locator("td").nth(1).text_content() == "no such token"
+    logits = seen.numbers("minigpt.contexts[1].logits")
+    shown = seen.page.locator("#moves tbody tr").first.locator("td").nth(1).text_content()
+    assert float(shown.split(" ")[0].replace("−", "-")) == pytest.approx(
+        logits[words.encode(" you")[0]], abs=0.0051
+    )
+    seen.page.locator("input[name=context]").nth(1).check(force=True)
+    ids = words.encode("I love")
+    assert seen.page.locator("#tokens .id").all_text_contents() == [str(token) for token in ids]
+    score = seen.origin(kind="score", layer=2, head=1, query=len(ids) - 1, key=0, opened=len(ids) - 1)
+    assert score["value"] == np.float64(trace(other, ids)["h.2.attn.scores"][1, -1, 0])
+    assert seen.complaints == []
 
 
 def test_context_can_be_changed(show: Callable[..., Seen]) -> None:

@@ -92,7 +92,7 @@ def test_a_draw_is_that_of_sampling(seen: Seen) -> None:
     seen.page.wait_for_timeout(50)
     logits = seen.numbers("minigpt.contexts[0].logits")
     sampling = Sampling(0.8, 40, 0.9)
-    scores = sampling.cut((logits - logits.max()) / 0.8)
+    scores = sampling.process(logits, [])
     order = np.argsort(-logits, kind="stable")
     ends = np.cumsum(np.exp(scores[order])) / np.exp(scores).sum()
     for dice in (0.0, 0.1, 0.5, 0.77, 0.999999):

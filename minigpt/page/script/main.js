@@ -45,13 +45,18 @@ function redraw() {
   readColours();
   readFlip();
   forgetWidths();
-  // On a narrow screen the map and the contexts stick to the top, and the sliders stop below them.
-  const bars = [$("map-of-all"), $("contexts")].filter((bar) => getComputedStyle(bar).position === "sticky");
-  const height = bars.reduce((total, bar) => total + bar.offsetHeight, 0);
-  document.documentElement.style.setProperty("--bar", `${height}px`);
-  document.documentElement.style.setProperty("--map", `${bars.includes($("map-of-all")) ? $("map-of-all").offsetHeight : 0}px`);
   for (const scale of document.querySelectorAll(".scale")) scale.replaceChildren(...swatches());
   touch("everything");
+  measureBars();
+}
+
+/* On a narrow screen the map and the contexts stick to the top, and the sliders stop below them. */
+function measureBars() {
+  const [map, choice] = [$("map-of-all"), $("contexts")].map((bar) =>
+    getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0,
+  );
+  document.documentElement.style.setProperty("--map", `${map}px`);
+  document.documentElement.style.setProperty("--bar", `${map + choice}px`);
 }
 
 function connectScreen() {
