@@ -32,6 +32,7 @@ COMMANDS = {
     "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
     "sizes": "parameters by part, bytes of file and cache, operations per token",
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
+    "lessons": "one path from a word to a preference: what each lesson asks, and where it is",
     "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",
 }
