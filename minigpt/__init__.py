@@ -39,12 +39,17 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .scoring import continuation_logprob as continuation_logprob
     from .scoring import perplexity as perplexity
     from .scoring import token_logprobs as token_logprobs
+    from .tape import gradients as gradients
     from .tokenizer import Tokenizer as Tokenizer
+    from .training.data import read_corpus as read_corpus
+    from .training.loop import resume as resume
+    from .training.loop import train as train
     from .training.pairs import Pair as Pair
     from .training.pairs import read_pairs as read_pairs
     from .training.prefer import PreferenceSettings as PreferenceSettings
     from .training.prefer import prefer as prefer
     from .training.pushes import pushes as pushes
+    from .training.settings import TrainingSettings as TrainingSettings
 
 _HOME = {
     "load": "checkpoints.load",
@@ -71,12 +76,17 @@ _HOME = {
     "continuation_logprob": "scoring",
     "perplexity": "scoring",
     "token_logprobs": "scoring",
+    "gradients": "tape",
     "Tokenizer": "tokenizer",
+    "read_corpus": "training.data",
+    "resume": "training.loop",
+    "train": "training.loop",
     "Pair": "training.pairs",
     "read_pairs": "training.pairs",
     "PreferenceSettings": "training.prefer",
     "prefer": "training.prefer",
     "pushes": "training.pushes",
+    "TrainingSettings": "training.settings",
 }
 __all__ = list(_HOME)
 # What is used by its own name, as in `minigpt.practice.check` and `minigpt.page.show`.

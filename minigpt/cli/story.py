@@ -38,7 +38,7 @@ Vector = Float[np.ndarray, " n"]
 def run(options: PromptOptions) -> None:
     """The main road for a person: write the page, tell the story, or print the text alone."""
     readings, seed = open_prompts(options), choose_seed(options)
-    page = save_page(readings, options)
+    page = save_page(readings, options, seed)
     if options.text:
         for reading in readings:
             print_text(reading, options, seed)

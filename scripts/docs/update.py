@@ -8,6 +8,7 @@ A generated block stands between two comments, and what is between them is made 
     <!-- run: minigpt "I love" --model tiny -->          what a command prints, without colour, at 80 columns
     <!-- run: echo "I love" | minigpt score - -->        the same with a text on its standard input
     <!-- run: minigpt "I love" -n 9 # from The model --> the same from the first line that begins so
+    <!-- run: minigpt practice check x.py # exits 1 -->  the same of a command that ends with another status
     <!-- python: print(len(tokenizer)) -->               what Python prints; the model is tiny
     <!-- prints -->                                      what the page's ```python block above it prints
     <!-- lines: minigpt/model.py embed attention -->     a table: line, function, first words of its docstring
@@ -114,14 +115,17 @@ def run_code(code: str, names: dict[str, Any], folder: str, page: str) -> str:
 
 
 def output_of(words: str) -> str:
-    """A command and what it prints, as a fenced block. A command that fails ends the script."""
+    """A command and what it prints, as a fenced block. One that fails, unasked, ends the script."""
+    words, _, status = words.partition(" # exits ")
     command, _, start = words.partition(" # from ")
     before, _, last = command.rpartition(" | ")
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(last)],
         input=before.removeprefix("echo ").strip('"') + "\n",
-        stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | PLAIN, encoding="utf-8", check=True,
+        stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | PLAIN, encoding="utf-8", check=not status,
     )  # fmt: skip
+    if done.returncode != int(status or 0):
+        raise SystemExit(f"{command}: ended with {done.returncode}, not {status}.")
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     if start:
         lines = ["...", *lines[next(i for i, line in enumerate(lines) if line.startswith(start)) :]]

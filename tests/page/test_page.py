@@ -20,6 +20,7 @@ from minigpt.inspection import trace
 from minigpt.inspection.lens import logit_lens
 from minigpt.model import GPT2, softmax
 from minigpt.page import build as page
+from minigpt.page.document import script, style
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2
 
@@ -131,9 +132,9 @@ def test_without_candidates_likely_words_are_followed(model: GPT2, tmp_path: Pat
 def test_every_view_names_its_function(model: GPT2, tmp_path: Path) -> None:
     data = data_of(written(tmp_path, model, "I love"))
     root = Path(page.__file__).parents[2]
-    for view in ("embeddings", "attention", "lens", "logits", "softmax"):
+    for view in ("embeddings", "block", "norm", "attention", "mlp", "lens", "logits", "softmax"):
         named = data["functions"][view]
-        assert any(function["where"].startswith("minigpt/model.py:") for function in named)
+        assert any(function["where"].startswith("minigpt/model.py:") for function in named), view
         for function in named:
             file, line = function["where"].split(":")
             code = (root / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
@@ -197,18 +198,20 @@ def test_page_refers_to_nothing_outside(evil: str) -> None:
         assert not {"src", "srcset", "style", "action"} & attributes.keys()
         assert not any(name.startswith("on") for name in attributes)
         assert (attributes.get("href") or "#").startswith("#")
-    assert not re.search(r"url\(|@import", page.asset("page.css"))
+    assert not re.search(r"url\(|@import", style())
     # The name of SVG is an address that nobody fetches.
-    assert re.findall(r"\w+://\S+?(?=\")", page.asset("page.js")) == ["http://www.w3.org/2000/svg"]
-    assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|import\(|sendBeacon", page.asset("page.js"))
+    assert re.findall(r"\w+://\S+?(?=\")", script()) == ["http://www.w3.org/2000/svg"]
+    # Only a live page asks, and its own server alone; the policy of a written file lets it ask nobody.
+    assert re.findall(r"\bfetch\(([^,]*),", script()) in ([], ["data.live.path"])
+    assert not re.search(r"XMLHttpRequest|WebSocket|EventSource|import\(|sendBeacon", script())
 
 
 def test_script_makes_no_markup_from_text() -> None:
-    script = page.asset("page.js")
+    text = script()
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
-        assert way not in script
-    assert "<" not in page.asset("page.css")
-    assert not re.search(r"</|<!--|<script", script)  # would end the script element, or confuse its end
+        assert way not in text
+    assert "<" not in style()
+    assert not re.search(r"</|<!--|<script", text)  # would end the script element, or confuse its end
 
 
 # ------------------------------------------------------------------------------------------------ colours
@@ -228,7 +231,7 @@ def contrast(one: str, other: str) -> float:
 
 def scheme_colours(scheme: int) -> dict[str, str]:
     """The colours of the light scheme (0), or of the dark one (1), which changes some of them."""
-    blocks = page.asset("page.css").split(":root {")[1 : 2 + scheme]
+    blocks = style().split(":root {")[1 : 2 + scheme]
     return {
         name: value
         for block in blocks
@@ -251,18 +254,18 @@ def test_colours_can_be_told_apart(scheme: int) -> None:
 
 
 def test_controls_have_an_edge_that_can_be_seen() -> None:
-    style = page.asset("page.css")
+    sheet = style()
     for control in (".piece", ".follows", ".finder input", ".quiet", ".dot"):
-        (border,) = re.findall(rf"^{re.escape(control)} {{[^}}]*border: ([^;]*);", style, re.MULTILINE)
+        (border,) = re.findall(rf"^{re.escape(control)} {{[^}}]*border: ([^;]*);", sheet, re.MULTILINE)
         assert border.endswith("solid var(--edge)"), control
-    tracks = re.findall(r"-track {([^}]*)}", style)
+    tracks = re.findall(r"-track {([^}]*)}", sheet)
     assert len(tracks) == 4
     assert all("var(--edge)" in track for track in tracks)
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_on_every_shade_can_be_read(scheme: int) -> None:
-    block = page.asset("page.css").split(":root {")[1 + scheme].split("}")[0]
+    block = style().split(":root {")[1 + scheme].split("}")[0]
     colours = scheme_colours(scheme)
     (flip,) = map(float, re.findall(r"--flip: ([\d.]+);", block))
     accent, well = (
