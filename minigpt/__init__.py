@@ -39,12 +39,17 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .scoring import continuation_logprob as continuation_logprob
     from .scoring import perplexity as perplexity
     from .scoring import token_logprobs as token_logprobs
+    from .tape import gradients as gradients
     from .tokenizer import Tokenizer as Tokenizer
+    from .training.data import read_corpus as read_corpus
+    from .training.loop import resume as resume
+    from .training.loop import train as train
     from .training.pairs import Pair as Pair
     from .training.pairs import read_pairs as read_pairs
     from .training.prefer import PreferenceSettings as PreferenceSettings
     from .training.prefer import prefer as prefer
     from .training.pushes import pushes as pushes
+    from .training.settings import TrainingSettings as TrainingSettings
 
 _HOME = {
     "load": "checkpoints.load",
@@ -71,28 +76,37 @@ _HOME = {
     "continuation_logprob": "scoring",
     "perplexity": "scoring",
     "token_logprobs": "scoring",
+    "gradients": "tape",
     "Tokenizer": "tokenizer",
+    "read_corpus": "training.data",
+    "resume": "training.loop",
+    "train": "training.loop",
     "Pair": "training.pairs",
     "read_pairs": "training.pairs",
     "PreferenceSettings": "training.prefer",
     "prefer": "training.prefer",
     "pushes": "training.pushes",
+    "TrainingSettings": "training.settings",
 }
 __all__ = list(_HOME)
+# What is used by its own name, as in `minigpt.practice.check` and `minigpt.page.show`.
+_MODULES = ("backward", "inspection", "model", "page", "practice", "simple", "training")
 
 
 if not TYPE_CHECKING:  # which would take it to mean that any name exists
 
     def __getattr__(name: str) -> object:
         """Import a public name from the module that it lives in (PEP 562)."""
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
         globals()[name] = value  # from now on without this detour
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

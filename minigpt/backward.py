@@ -68,7 +68,7 @@ def head_backward(
     """
     rows, row_targets, row_weights = x.reshape(-1, x.shape[-1]), targets.reshape(-1), weights.reshape(-1)
     logprobs, dx = np.empty_like(row_weights), np.empty_like(rows)
-    d_head: Any = 0.0
+    d_head: Any = None
     step = len(rows) if see else LOGIT_ROWS
     for some in (slice(start, start + step) for start in range(0, len(rows), step)):
         logits = rows[some] @ head.T
@@ -76,7 +76,8 @@ def head_backward(
         if see:
             see("logits", d_logits.reshape(*x.shape[:-1], -1))
         np.matmul(d_logits, head, out=dx[some])
-        d_head = d_head + d_logits.T @ rows[some]
+        product = d_logits.T @ rows[some]
+        d_head = product if d_head is None else np.add(d_head, product, out=d_head)
     return logprobs.reshape(targets.shape), dx.reshape(x.shape), d_head
 
 

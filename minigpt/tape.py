@@ -13,6 +13,8 @@ from .fast import changes
 from .hooks import Hook, as_it_is
 from .model import GPT2, Call, Ids, Residual, Vectors
 
+Look = Callable[[str, np.ndarray], np.ndarray | None]  # a hook that only looks
+
 
 class DifferentiableBlock(Protocol):
     """A block of your own that can be trained: a function like `model.block` that knows its way back.
@@ -116,7 +118,7 @@ def gradients(
     ids: ArrayLike,
     targets: ArrayLike,
     weights: ArrayLike | None = None,
-    hook: Hook | None = None,
+    hook: Look | None = None,
 ) -> tuple[float, dict[str, np.ndarray]]:
     """The loss Σ w (−log p), and its gradient for every parameter by checkpoint name.
 
@@ -134,7 +136,7 @@ def gradients(
     return -float((weights * logprobs).sum(dtype=np.float64)), found
 
 
-def only_looking(hook: Hook) -> Hook:
+def only_looking(hook: Look) -> Hook:
     """The hook, refusing a result that differs from what it was given: nothing would come of it."""
 
     def see(name: str, gradient: np.ndarray) -> np.ndarray:

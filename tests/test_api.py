@@ -42,6 +42,13 @@ def test_every_public_name_is_there() -> None:
     assert "load" in dir(minigpt)
 
 
+@pytest.mark.parametrize("name", minigpt._MODULES)
+def test_a_module_is_there_without_an_import_of_its_own(name: str) -> None:
+    code = f"import minigpt; print(minigpt.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == f"minigpt.{name}"
+
+
 def test_type_checkers_see_the_same_names() -> None:
     """The imports under TYPE_CHECKING are those that happen at run time."""
     tree = ast.parse(Path(minigpt.__file__).read_text(encoding="utf-8"))

@@ -51,7 +51,9 @@ def imported(name: str) -> set[str]:
             continue
         else:
             continue
-        found |= {f"{base}.{alias.name}".removeprefix(".") for alias in node.names} | {base}
+        for alias in node.names:  # a module of the package, or a name of the module `base`
+            module = f"{base}.{alias.name}".removeprefix(".")
+            found.add(module if module in FILES else base)
     return found & set(FILES) - {name}
 
 

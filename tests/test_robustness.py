@@ -354,7 +354,6 @@ STAGES = [
     ("import numpy", HERE, STORY),
     ("import numpy._core._multiarray_umath", HERE, STORY),
     ("import numpy.linalg", HERE, STORY),
-    ("import safetensors", HERE, STORY),
     ("import tiktoken", HERE, STORY),
     ("open .*config.json", HERE, STORY),
     ("open .*model.safetensors", HERE, STORY),
@@ -813,7 +812,18 @@ def test_every_command_says_that_weights_are_too_large(
 
 # ----------------------------------------------------------------------------------------------- the tree
 
-SOURCES = sorted(path for folder in ("minigpt", "scripts") for path in (ROOT / folder).rglob("*.py"))
+# These run the project's own code, or the file that a learner wrote and asks to be checked.
+RUN_OWN_CODE = {
+    ROOT / "scripts" / "docs" / "update.py",
+    ROOT / "minigpt" / "practice" / "exercise.py",
+    ROOT / "minigpt" / "practice" / "process.py",
+}
+SOURCES = sorted(
+    path
+    for folder in ("minigpt", "scripts")
+    for path in (ROOT / folder).rglob("*.py")
+    if path not in RUN_OWN_CODE
+)
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 READS_CODE = {
     "pickle",

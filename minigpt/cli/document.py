@@ -29,7 +29,7 @@ def run(options: PromptOptions) -> None:
             named_document(found, reading, readings[0])
             for found, reading in zip(others, readings[1:], strict=True)
         ]
-    page = save_page(readings, options)
+    page = save_page(readings, options, seed)
     print_json(result)
     tell_page(page)
 
@@ -136,13 +136,14 @@ def start_generation(reading: Reading, options: PromptOptions, seed: int) -> Tex
 # --------------------------------------------------------------------------------------------------- --html
 
 
-def save_page(readings: Sequence[Reading], options: PromptOptions) -> Path | None:
+def save_page(readings: Sequence[Reading], options: PromptOptions, seed: int) -> Path | None:
     """Write the page if `--html` asks for it; return where it is."""
     if options.html is None:
         return None
     first, n_tokens = readings[0].checkpoint, sum(len(reading.ids) for reading in readings)
     if n_tokens > MANY_TOKENS:
         notice(f"--html reads {n_tokens:,} tokens in {len(readings)} contexts, which takes a while.")
+    others = [reading.checkpoint for reading in readings if reading.checkpoint is not first]
     return write_page(
         options.html,
         first.model,
@@ -156,7 +157,22 @@ def save_page(readings: Sequence[Reading], options: PromptOptions) -> Path | Non
         top=options.top,
         candidates=options.candidates,
         comparisons=[reading.prompt for reading in readings[1:] if reading.checkpoint is first],
+        models=[(other.source, other.model, other.tokenizer) for other in others],
+        hooks=[reading.changes.hook for reading in readings],
+        changes=readings[0].changes.words,
+        new_tokens=new_tokens(readings[0], options, seed),
+        language=options.lang,
     )
+
+
+def new_tokens(reading: Reading, options: PromptOptions, seed: int) -> list[int]:
+    """What the model goes on to write, if that was asked for: the same that is printed."""
+    if not options.max_new_tokens:
+        return []
+    generation = start_generation(reading, options, seed)
+    for _piece in generation:
+        pass
+    return generation.ids
 
 
 def tell_page(page: Path | None) -> None:

@@ -29,11 +29,16 @@ COMMANDS = {
     "attribution": "one logit as a sum: embedding + each head + each MLP + biases",
     "break": "make one classic mistake and see what it does to logits and text",
     "score": "perplexity of a text, and its most surprising tokens",
-    "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
-    "sizes": "parameters by part, bytes of file and cache, operations per token",
-    "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
-    "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
+    "gradients": "the push on every logit towards a target, and how far it reaches",
+    "train": "a GPT that learns from a text of your own",
     "prefer": "train on pairs of answers (ORPO, DPO), and see which logits that moves",
+    "practice": "exercises: write a part of GPT-2 yourself, and be told which mistake is in it",
+    "lessons": "one path from a word to a preference: what each lesson asks, and where it is",
+    "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
+    "sizes": "parameters by part, bytes of file and cache, operations per token",
+    "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",
+    "live": "the page, alive: type a prompt, and tokens, attention and logits change with it",
+    "verify": "compare this machine's numbers with torch's, tensor by tensor, and with published ones",
     "download": "fetch a model from the Hugging Face Hub, for later or for a machine without a network",
 }
 DESCRIPTION = """\
@@ -43,6 +48,7 @@ Show how GPT-2 finds the next word: tokens, embeddings, blocks, logits, softmax.
   minigpt "I love" -n 40 --temperature 0.7     and what the model goes on to write
   minigpt "I love" --compare "I hate"          the same tokens after another prompt
   minigpt "I love" --html love.html            a page to look at and play with
+  minigpt live                                 the same page, with the model answering as you type
 """
 EXIT_ERROR, EXIT_ARGUMENTS, EXIT_INTERRUPTED = 1, 2, 130
 

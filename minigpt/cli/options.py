@@ -225,6 +225,7 @@ class PromptOptions(LookOptions):
     compare: list[str]
     compare_model: list[str]
     html: str | None
+    lang: str
     max_new_tokens: int
     stop: list[str]
     seed: int | None
@@ -300,6 +301,7 @@ def add_view_options(group: argparse._ArgumentGroup) -> None:
         help="the same tokens after the same prompt, as other models see them",
     )  # fmt: skip
     group.add_argument("--html", metavar="FILE", type=file_name, help="write a page to look at and play with")
+    group.add_argument("--lang", choices=["en", "ko"], default="en", help="the language of that page (en)")
 
 
 def add_generation_options(group: argparse._ArgumentGroup) -> None:

@@ -1,3 +1,4 @@
-"""The page that `--html` writes: what it holds (Python), and how it looks (HTML, CSS, JavaScript)."""
+"""The page that `--html` writes and `minigpt live` serves: what it holds, and how it looks."""
 
+from .build import show as show
 from .build import write_page as write_page

@@ -1,26 +1,18 @@
 """One forward pass as a page to play with: a single HTML file that opens from disk and loads nothing.
 
 The file holds what the model computed, from tokens to logits, as JSON with the numbers in base64; the script
-in it (`page.js`) draws that and computes softmax over the whole vocabulary as the sliders move.
-Everything comes from one forward pass per context, seen through the model's hooks.
+in it draws that and computes softmax over the whole vocabulary as the sliders move. Everything comes from
+one forward pass per context, seen through the model's hooks (`numbers.py`).
 
 The charts are SVG written by that script rather than by Observable Plot and d3: no code is vendored, the text
-that a screen reader finds in them is the page's own, and the file stays small (1.25 MB for the model `tiny`,
-ten tokens and a comparison of ten; nine tenths of it are the vocabulary and the logits).
-
-A prompt or a token may look like markup. Inside the file every `<` of the data is written as an escape,
-the script makes text nodes of it and never HTML, and a Content-Security-Policy lets nothing run but this
-script, by its hash.
+that a screen reader finds in them is the page's own, and the file stays small.
 """
 
-import base64
-import hashlib
 import html
 import inspect
 import itertools
 import json
 import os
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,42 +20,59 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Int
 
 from .. import __version__
-from ..checkpoints.find import Source
+from .. import model as model_code
+from ..checkpoints.find import Source, find
+from ..checkpoints.load import load
 from ..cli.passes import model_document, prompt_ids
-from ..cli.terminal import harmless, visible, visible_token
+from ..cli.terminal import harmless, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import follow_own_link, write_whole
-from ..inspection.lens import residual_names, unembed
+from ..hooks import Hook
+from ..inspection.attribution import attribute
+from ..inspection.lens import unembed
 from ..inspection.tracing import definition, file_name
-from ..model import GPT2, attention, embed, layer_norm, softmax
+from ..model import GPT2
 from ..ranges import Number
-from ..sampling import Sampling, check_finite, probabilities
-from ..scoring import largest, never_seen, never_seen_note
+from ..sampling import Sampling, draw, probabilities
+from ..scoring import largest
 from ..tokenizer import AnyTokenizer
+from . import numbers
+from .document import render
+from .numbers import Pass
 
-FOLDER = Path(__file__).resolve().parent
 # How much of a long context the views of single tokens show. Attention grows with the square of it: the
 # budget, over all contexts, keeps its part of the file near a megabyte; what does not fit is summed up.
 MOST_TOKENS, FEWEST_TOKENS, ATTENTION_BUDGET = 40, 10, 250_000
+# Of so many tokens at the end the file holds q, k and v of every head: half a megabyte for ten on gpt2.
+VECTOR_BUDGET, MOST_OPENED, FEWEST_OPENED = 600_000, 10, 2
 WATCHED = 100  # of the likeliest tokens of each context, the logit lens keeps the path through the layers
 COLOURS = 6  # for followed words; from the seventh on the colours repeat with other lines and marks
 MOST_ROWS = 40  # of the first table; a button on the page doubles them
+ROWS_OF_HEAD = 12  # of the likeliest tokens of each context the file holds the row that makes their logit
+LANGUAGES = ("en", "ko")
+GLOSSARY = Path(__file__).resolve().parents[1] / "data" / "glossary.json"
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What one forward pass left behind, for the last `size` tokens of its context."""
+class Speaker:
+    """A model with its tokenizer, and where it is from."""
 
-    ids: list[int]
-    size: int
-    wte: Float[np.ndarray, "size n_embd"]
-    wpe: Float[np.ndarray, "size n_embd"]
-    attention: list[Float[np.ndarray, "n_head packed"]]  # one per layer; see `packed`
-    residual: list[Float[np.ndarray, "size n_embd"]]  # before block 0, and after every block
-    logits: Float[np.ndarray, " vocab"]
+    source: Source
+    model: GPT2
+    tokenizer: AnyTokenizer
+
+
+@dataclass(frozen=True)
+class Told:
+    """One context: a text, who goes on from it, and what the forward pass left behind."""
+
+    text: str
+    speaker: int  # its number in the page's list
+    passed: Pass
+    hook: Hook | None  # what changed the forward pass, if anything did
 
 
 def write_page(
@@ -80,27 +89,30 @@ def write_page(
     top: int = 10,
     comparisons: Sequence[str] = (),
     candidates: Sequence[str] = (),
+    models: Sequence[tuple[Source, GPT2, AnyTokenizer]] = (),
+    hooks: Sequence[Hook | None] = (),
+    changes: Sequence[str] = (),
+    new_tokens: Sequence[int] = (),
+    language: str = "en",
 ) -> Path:
-    """Write the page for a prompt, and other contexts to compare it with; return where it is.
+    """Write the page for a prompt, and other contexts or models to compare it with; return where it is.
 
     The sliders start at the sampling settings given; `candidates` are followed from the start, by their
-    first token. The file appears whole or not at all. Raises `InputError` for settings out of range and
-    for text that the model cannot take, and `MiniGPTError` if the file cannot be written.
+    first token. `hooks` change the forward passes, of the prompt, the comparisons and the models in this
+    order, and `changes` says so in words. `new_tokens` are what the model went on to write; the page can step
+    through them unless a hook changed the pass. The file appears whole or not at all. Raises `InputError` for
+    settings out of range and for text that a model cannot take, and `MiniGPTError` if the file cannot be
+    written.
     """
-    Sampling(temperature, top_k, top_p, min_p)  # raises if one is out of range
-    settings = {"temperature": temperature, "topK": top_k, "topP": top_p, "minP": min_p}
+    settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))
-    data = {
-        "version": __version__,
-        "model": model_document(
-            replace(source, name=harmless(source.name), origin=harmless(source.origin)), model
-        ),
-        "settings": settings,
-        "rows": min(top, MOST_ROWS),
-        "functions": functions(tokenizer),
-        "vocabulary": token_texts(tokenizer, model.config.vocab_size),
-        **everything_computed(model, tokenizer, [prompt, *comparisons], candidates),
+    speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
+    told = tell_all(speakers, [prompt, *comparisons], hooks)
+    data = page_data(speakers, told, candidates, settings, top, language) | {
+        "changes": [harmless(change) for change in changes]
     }
+    if not any(hooks):
+        data["steps"] = numbers.steps(model, told[0].passed.ids, new_tokens, temperature)
     try:
         write_whole(destination, render(data, prompt))
     except OSError as error:
@@ -108,22 +120,141 @@ def write_page(
     return destination
 
 
-def everything_computed(
-    model: GPT2, tokenizer: AnyTokenizer, texts: Sequence[str], candidates: Sequence[str]
+def checked_settings(
+    temperature: Number, top_k: int, top_p: Number, min_p: Number, language: str
+) -> dict[str, Number]:
+    """The settings as the script names them. Raises `InputError` if one is out of range."""
+    Sampling(temperature, top_k, top_p, min_p)
+    if language not in LANGUAGES:
+        raise InputError(f"language is {language!r}; the page speaks {' and '.join(LANGUAGES)}.")
+    return {"temperature": temperature, "topK": top_k, "topP": top_p, "minP": min_p}
+
+
+class Page:
+    """What a notebook shows as a page in a frame of its own, cut off from the notebook around it."""
+
+    def __init__(self, document: str, height: int) -> None:
+        self.document, self.height = document, height
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe sandbox="allow-scripts" width="100%" height="{self.height}" '
+            f'srcdoc="{html.escape(self.document)}" title="minigpt"></iframe>'
+        )
+
+
+def show(prompt: str, model: str | None = None, *, height: int = 900, language: str = "en") -> Page:
+    """The page of a prompt for a notebook cell; `model` is a name or path as `minigpt.load` takes it."""
+    settings = checked_settings(1.0, 0, 1.0, 0.0, language)
+    source = find(model)
+    speakers = [Speaker(source, *load(source))]
+    data = page_data(speakers, tell_all(speakers, [prompt]), (), settings, 10, language)
+    return Page(render(data, prompt), height)
+
+
+# ------------------------------------------------------------------------------------- everything in the page
+
+
+def page_data(
+    speakers: Sequence[Speaker],
+    told: Sequence[Told],
+    candidates: Sequence[str],
+    settings: dict[str, Number],
+    top: int,
+    language: str,
 ) -> dict[str, Any]:
-    """What the model makes of each text, and the tokens that the page follows through all of them."""
-    contexts = [prompt_ids(model, tokenizer, text) for text in texts]
-    size = shown_tokens(model, contexts)
-    passes = [run(model, ids, size) for ids in contexts]
-    pins, notes = followed(tokenizer, candidates, passes)
-    unseen = [(len(never_seen(model, ids)), len(ids)) for ids in contexts]
-    notes += [never_seen_note(*counts) for counts in unseen if counts[0]]
-    watched = np.unique(np.concatenate([pins, *(largest(p.logits, WATCHED) for p in passes)]))
-    shown = [context(text, model, p, watched) for text, p in zip(texts, passes, strict=True)]
-    return {"pins": pins, "notes": notes, "contexts": shown}
+    """A written page: the first model's contexts, then the prompt as each other model sees it."""
+    pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
+    texts = [token_texts(speaker) for speaker in speakers]
+    own = [in_other_words(pins, texts[0], other) for other in texts]
+    watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
+    n_opened = opened_tokens([speakers[t.speaker].model for t in told])
+    return {
+        **frame(speakers, texts, settings, language),
+        "rows": min(top, MOST_ROWS),
+        "pins": pins,
+        "notes": notes,
+        "live": None,
+        "steps": [],
+        "changes": [],
+        "rowsOfHead": [head_rows(s.model, told, n, own[n]) for n, s in enumerate(speakers)],
+        "contexts": [context(speakers, t, watched[t.speaker], own[t.speaker], n_opened) for t in told],
+    }
 
 
-# -------------------------------------------------------------------------------- from the model to numbers
+def frame(
+    speakers: Sequence[Speaker],
+    texts: Sequence[list[str]],
+    settings: dict[str, Number],
+    language: str,
+) -> dict[str, Any]:
+    """What does not depend on any text: models, vocabularies, code, words."""
+    vocabularies, at = numbered(texts)
+    return {
+        "version": __version__,
+        "language": language,
+        "settings": settings,
+        "models": [about(speaker, n) for speaker, n in zip(speakers, at, strict=True)],
+        "vocabularies": [joined(each) for each in vocabularies],
+        "functions": functions(speakers[0].tokenizer),
+        "lines": numbers.lines(speakers[0].model),
+        "words": json.loads((Path(__file__).parent / "words.json").read_text(encoding="utf-8")),
+        "glossary": json.loads(GLOSSARY.read_text(encoding="utf-8")),
+    }
+
+
+def about(speaker: Speaker, vocabulary: int, half: bool = True) -> dict[str, Any]:
+    """A model: its name and size, and the few of its parameters that every view needs."""
+    source, config = speaker.source, speaker.model.config
+    harmless_source = replace(source, name=harmless(source.name), origin=harmless(source.origin))
+    rows = speaker.model.parameters.wte
+    return {
+        **model_document(harmless_source, speaker.model),
+        "vocabulary": vocabulary,
+        "activation": config.activation_function,
+        "epsilon": config.layer_norm_epsilon,
+        "scales": [config.attention_scale(layer) for layer in range(config.n_layer)],
+        "norms": numbers.normalisers(speaker.model, half),
+        "half": half,
+        "unseen": numbers.flags(numbers.same_rows(rows), len(rows)),
+    }
+
+
+def tell_all(
+    speakers: Sequence[Speaker], texts: Sequence[str], hooks: Sequence[Hook | None] = ()
+) -> list[Told]:
+    """The forward passes: every text by the first model, the first text by every other."""
+    asked = [*((text, 0) for text in texts), *((texts[0], n) for n in range(1, len(speakers)))]
+    ids = [prompt_ids(speakers[n].model, speakers[n].tokenizer, text) for text, n in asked]
+    size = min(shown_tokens(speakers[n].model, ids) for _text, n in asked)
+    changed = [*hooks, *[None] * (len(asked) - len(hooks))]
+    return [
+        Told(text, n, numbers.run(speakers[n].model, tokens, size, hook), hook)
+        for (text, n), tokens, hook in zip(asked, ids, changed, strict=True)
+    ]
+
+
+def context(
+    speakers: Sequence[Speaker],
+    told: Told,
+    watched: Int[np.ndarray, " watched"],
+    pins: Sequence[int],
+    n_opened: int,
+) -> dict[str, Any]:
+    """One context's numbers, from tokens to what each part contributed."""
+    model, p = speakers[told.speaker].model, told.passed
+    last, first = len(p.ids) - 1, len(p.ids) - min(p.size, n_opened)
+    explained = unique([*pins, *largest(p.logits, 3).tolist()])
+    return {
+        "model": told.speaker,
+        **numbers.overview(model, p, told.text),
+        "blocks": [numbers.opened(model, p, i, last, first, True) for i in range(model.config.n_layer)],
+        "lens": numbers.lens(model, p, watched),
+        "parts": {token: numbers.parts(model, p.ids, token, told.hook) for token in explained},
+    }
+
+
+# -------------------------------------------------------------------------------- how much of it there is
 
 
 def shown_tokens(model: GPT2, contexts: Iterable[Sequence[int]]) -> int:
@@ -140,38 +271,22 @@ def shown_tokens(model: GPT2, contexts: Iterable[Sequence[int]]) -> int:
     return size
 
 
-def run(model: GPT2, ids: list[int], most: int) -> Pass:
-    """One forward pass, of which the last tokens are kept."""
-    size = min(most, len(ids))
-    kept: dict[str, np.ndarray] = {}
-    wanted = {"wte", "wpe", *residual_names(model)}
-
-    def keep(name: str, array: np.ndarray) -> np.ndarray:
-        if name in wanted:
-            kept[name] = array[-size:]
-        elif name.endswith(".attn.weights"):
-            kept[name] = packed(array, size)
-        return array
-
-    logits = model(ids, hook=keep, logits_to_keep=1)[0]
-    check_finite(logits)
-    weights = [kept[f"h.{layer}.attn.weights"] for layer in range(model.config.n_layer)]
-    residual = [kept[name] for name in residual_names(model)]
-    return Pass(ids, size, kept["wte"], kept["wpe"], weights, residual, logits)
+def opened_tokens(models: Sequence[GPT2]) -> int:
+    """Of how many tokens at the end of each context the file holds q, k and v."""
+    each = sum(3 * model.config.n_layer * model.config.n_embd for model in models)
+    return min(MOST_OPENED, max(FEWEST_OPENED, VECTOR_BUDGET // each))
 
 
-def packed(
-    weights: Float[np.ndarray, "n_head tokens tokens"], size: int
-) -> Float[np.ndarray, "n_head packed"]:
-    """The attention of the last `size` tokens, row by row, without the masked half.
+def watched_tokens(told: Sequence[Told], speaker: int, pins: Sequence[int]) -> Int[np.ndarray, " watched"]:
+    """The tokens whose way through the layers is kept for all contexts of one model."""
+    likely = (largest(t.passed.logits, WATCHED) for t in told if t.speaker == speaker)
+    return np.unique(np.concatenate([np.array(pins, np.int64), *likely]))
 
-    A row is what the token gives to all tokens before the last `size`, in one sum, and then to each of
-    those up to itself; so every row still adds up to 1.
-    """
-    rows = weights[:, -size:]
-    before = rows[..., :-size].sum(axis=-1, keepdims=True)
-    square = np.concatenate([before, rows[..., -size:]], axis=-1)
-    return square[:, np.tri(size, size + 1, 1, dtype=bool)]
+
+def head_rows(model: GPT2, told: Sequence[Told], speaker: int, pins: Sequence[int]) -> dict[str, Any]:
+    """The rows of the LM head behind the likeliest tokens' logits, and the followed ones'."""
+    likely = (largest(t.passed.logits, ROWS_OF_HEAD).tolist() for t in told if t.speaker == speaker)
+    return numbers.rows_of(model, unique([*pins, *itertools.chain(*likely)]))
 
 
 def followed(
@@ -201,61 +316,54 @@ def unique(ids: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(ids))
 
 
-# --------------------------------------------------------------------------------- from numbers to the data
+# ------------------------------------------------------------------------------------------- vocabularies
 
 
-def token_texts(tokenizer: AnyTokenizer, vocab_size: int) -> list[str]:
+def token_texts(speaker: Speaker) -> list[str]:
     """Every id as the terminal shows it too: spaces drawn, what cannot be drawn escaped."""
-    return [visible_token(tokenizer, token_id) for token_id in range(vocab_size)]
+    ids = range(speaker.model.config.vocab_size)
+    return [visible_token(speaker.tokenizer, token_id).replace(" ", "␣") for token_id in ids]
 
 
-def context(text: str, model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:
-    """One context's numbers, from tokens to logits."""
-    return {
-        "prompt": harmless(text),
-        "tokens": p.ids,
-        "first": len(p.ids) - p.size,  # position of the first token that the views show
-        "wte": numbers(p.wte),
-        "wpe": numbers(p.wpe),
-        "attention": numbers(np.stack(p.attention)),
-        "lens": lens(model, p, watched),
-        "logits": numbers(p.logits),
-    }
+def joined(texts: Sequence[str]) -> str:
+    """A vocabulary as one text: no token has a space in it that is not drawn as ␣."""
+    return " ".join(texts)
 
 
-def lens(model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:
-    """The likeliest token at every depth and position, and the paths of many tokens at the last position."""
-    tokens, chances, last = [], [], []
-    for x in p.residual:
-        logits = unembed(model, x)
-        tokens.append(logits.argmax(axis=-1))
-        chances.append(softmax(logits).max(axis=-1))
-        last.append(np.log(probabilities(logits[-1]) + 1e-300))
-    # Every token that the table shows can be followed from there.
-    watched = np.union1d(watched, np.unique(tokens))
-    return {
-        "tokens": np.stack(tokens).tolist(),
-        "probabilities": numbers(np.stack(chances)),
-        "watched": watched.tolist(),
-        "logprobs": numbers(np.stack(last)[:, watched]),
-    }
+def numbered(texts: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
+    """The vocabularies of several models, each once, and the number of each model's."""
+    vocabularies: list[list[str]] = []
+    for each in texts:
+        if each not in vocabularies:
+            vocabularies.append(each)
+    return vocabularies, [vocabularies.index(each) for each in texts]
 
 
-def numbers(array: Float[np.ndarray, "..."]) -> str:
-    """The values as little-endian float32 in base64: decimals, read as doubles, would be other numbers."""
-    little: Float32[np.ndarray, "..."] = np.ascontiguousarray(array, "<f4")
-    return base64.b64encode(little.tobytes()).decode("ascii")
+def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequence[str]) -> list[int]:
+    """The ids that these tokens have in another vocabulary; what it lacks is left out."""
+    if vocabulary == other:
+        return list(ids)
+    texts = [vocabulary[i] for i in ids]
+    return [other.index(text) for text in texts if text in other]
+
+
+# ------------------------------------------------------------------------------------ the code behind a view
 
 
 def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
     """The code behind each view."""
     code: dict[str, list[Callable[..., Any]]] = {
         "tokens": [type(tokenizer).encode],
-        "embeddings": [embed],
-        "attention": [attention],
-        "lens": [unembed, layer_norm],
+        "embeddings": [model_code.embed],
+        "block": [model_code.block],
+        "norm": [model_code.layer_norm],
+        "attention": [model_code.attention],
+        "mlp": [model_code.mlp, model_code.gelu_new],
         "logits": [GPT2.__call__],
-        "softmax": [softmax, probabilities],
+        "softmax": [model_code.softmax, probabilities],
+        "next": [Sampling.choose, draw],
+        "lens": [unembed, model_code.layer_norm],
+        "parts": [attribute],
     }
     return {view: [located(function) for function in used] for view, used in code.items()}
 
@@ -267,42 +375,6 @@ def located(function: Callable[..., Any]) -> dict[str, str]:
     file = file_name(original.__code__.co_filename)
     source = textwrap.dedent("".join(lines)).rstrip()
     return {"name": f"{original.__qualname__}()", "where": f"{file}:{line}", "source": source}
-
-
-# ------------------------------------------------------------------------------------- from data to the file
-
-
-def render(data: dict[str, Any], prompt: str) -> str:
-    """The HTML document."""
-    template, style, script = (asset(name) for name in ("page.html", "page.css", "page.js"))
-    document = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    parts = {
-        # What could end or confuse a script element (`</script>`, `<!--`, `<script`) begins with `<`.
-        "data": document.replace("<", "\\u003c"),
-        "title": html.escape(f"{visible(prompt[-60:]).replace('␣', ' ') or 'an empty prompt'} · minigpt"),
-        "policy": policy(style, script),
-        "version": __version__,
-        "style": style,
-        "script": script,
-    }
-    return re.sub(r"\{\{ (\w+) \}\}", lambda match: parts[match[1]], template)
-
-
-def asset(name: str) -> str:
-    """A file of the page, with the line ends that an HTML parser makes of any, for which the hashes are."""
-    return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def policy(style: str, script: str) -> str:
-    """A Content-Security-Policy that loads nothing and runs nothing but this very script and style."""
-
-    def digest(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return (
-        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def checked_path(path: Path) -> Path:

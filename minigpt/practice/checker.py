@@ -21,7 +21,7 @@ from .report import Report, Test
 
 FAR_CLOSER = 20.0  # so many times closer to a mistake than to the right answer is worth a word
 PRINTED = 400  # characters of what a function printed that are shown
-SO = "what comes out so"
+SAME = "Your answer equals, to rounding and in every test, what"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Outcome:
     printed: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A case in one precision, with the right answer."""
 
@@ -70,12 +70,17 @@ def examine(exercise: Exercise, function: Function, announce: Callable[[str], ob
     if problem := wrong_signature(exercise, function):
         return Report(exercise.name, (Test("the signature", "", problem),))
     every = list(trials(exercise))
-    outcomes, tests = [], []
+    outcomes: list[Outcome] = []
     for trial in every:
         announce(trial.name)
-        outcome = run(function, trial.arguments, exercise.argument_names, trial.expected)
-        outcomes.append(outcome)
-        tests.append(Test(trial.case, trial.precision, problem_of(exercise, trial, outcome)))
+        outcomes.append(answer(exercise, function, trial))
+        if outcomes[-1].error == "NotImplementedError":
+            problem = "it is still empty: it raises NotImplementedError. Put your own lines there."
+            return Report(exercise.name, (Test("the function", "", problem),))
+    tests = [
+        Test(trial.case, trial.precision, problem_of(exercise, trial, outcome))
+        for trial, outcome in zip(every, outcomes, strict=True)
+    ]
     report = Report(exercise.name, tuple(tests), remarks=tuple(remarks(every, outcomes)))
     if not report.is_right:
         return Report(report.exercise, report.tests, diagnose(exercise, every, outcomes), report.remarks)
@@ -126,8 +131,6 @@ def run(function: Function, arguments: Arguments, names: Sequence[str], expected
 
 def stopped(function: Function, error: BaseException) -> str:
     """Where a function stopped, and why."""
-    if isinstance(error, NotImplementedError):
-        return "there is nothing to check yet: it raises NotImplementedError. Put your own lines there."
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = [
         frame
@@ -147,8 +150,8 @@ def problem_of(exercise: Exercise, trial: Trial, outcome: Outcome) -> str:
     if not problem:
         names, expected = exercise.parts or {"": []}, right_answer(trial).parts
         problem = first_difference(outcome.parts, expected, names, TOLERANCES[trial.precision])
-    if not problem or "NotImplementedError" in problem:
-        return problem
+    if not problem:
+        return ""
     again = f'minigpt.practice.arguments("{exercise.name}", {trial.number})'
     return f"{problem}\nThe same arguments in Python: {again}"
 
@@ -181,11 +184,11 @@ def diagnose(exercise: Exercise, every: Sequence[Trial], outcomes: Sequence[Outc
         return ""
     for mistake, function in exercise.wrong_ways:
         if explains(exercise, function, compared):
-            return f"The mistake: {mistake.explanation} In every test your answer equals, to rounding, {SO}."
+            return f"The mistake: {mistake.explanation}\n{SAME} this gives."
     for one, other, function in exercise.doubly_wrong_ways:
         if explains(exercise, function, compared):
-            both = f"One: {one.explanation} The other: {other.explanation}"
-            return f"Two mistakes at once. {both} In every test your answer equals, to rounding, {SO}."
+            both = f"1. {one.explanation}\n2. {other.explanation}"
+            return f"Two mistakes at once:\n{both}\n{SAME} the two give together."
     return resemblance(exercise, compared)
 
 
@@ -205,16 +208,18 @@ def resemblance(exercise: Exercise, compared: Compared) -> str:
     """Which mistake's answers are by far closer than the right ones; empty if none are."""
     outcomes = [outcome for _, outcome in compared]
     right = gap(outcomes, [right_answer(trial) for trial, _ in compared])
+    if not np.isfinite(right):
+        return ""
     gaps = [
         (gap(outcomes, [answer(exercise, function, trial) for trial, _ in compared]), mistake)
         for mistake, function in exercise.wrong_ways
     ]
     nearest, mistake = min(gaps, key=lambda pair: pair[0])
-    if not nearest * FAR_CLOSER < right < np.inf:
+    if nearest * FAR_CLOSER >= right:
         return ""
     return (
         f"It resembles a known mistake, though it is not quite that: {mistake.explanation} Your answers are "
-        f"{right / nearest:.0f} times closer to {SO} than to the right ones."
+        f"{right / nearest:.0f} times closer to what this gives than to the right ones."
     )
 
 

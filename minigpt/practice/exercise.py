@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -84,7 +84,7 @@ class Exercise:
         """What is to be written, in one line."""
         return self.task.splitlines()[0]
 
-    @property
+    @cached_property
     def argument_names(self) -> list[str]:
         """The names of the function's arguments."""
         return list(inspect.signature(self.solution).parameters)
@@ -133,10 +133,16 @@ class Exercise:
         return found
 
 
+@lru_cache(maxsize=64)
+def source_of(function: Function) -> str:
+    """The text of a function."""
+    return inspect.getsource(function)
+
+
 def edited(function: Function, edits: Mapping[str, str]) -> Function:
     """A function whose body differs from another's by these replacements, each of text that is there once."""
     plain = inspect.unwrap(function)
-    head, docstring, body = textwrap.dedent(inspect.getsource(plain)).split('"""')
+    head, docstring, body = source_of(plain).split('"""')
     for old, new in edits.items():
         if body.count(old) != 1:
             raise ValueError(f"{plain.__name__}: {old!r} is there {body.count(old)} times; expected once.")

@@ -74,7 +74,7 @@ def text_files(path: Path) -> list[Path]:
 
 
 def read_text(file: Path) -> str:
-    """A file's text exactly as it is."""
+    """A file's text, without a byte-order mark and with plain line ends: these are about the file."""
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
@@ -86,7 +86,7 @@ def read_text(file: Path) -> str:
         ) from None
     if not text.strip():
         raise InputError(f"{file}: there is no text in it; leave it out.")
-    return text
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,16 @@ class Tokens:
         return hashlib.sha256(self.training.tobytes() + b"|" + self.held_out.tobytes()).hexdigest()
 
 
-def tokenize(corpus: Corpus, tokenizer: Tokenizer, n_positions: int) -> Tokens:
+def tokenize(corpus: Corpus, tokenizer: Tokenizer, window: int) -> Tokens:
     """The ids of a corpus, with <|endoftext|> between texts where the vocabulary has it.
 
     Raises `InputError` for too little text.
     """
     training, held_out = (joined_ids(texts, tokenizer) for texts in (corpus.training, corpus.held_out))
-    if len(training) <= n_positions:
+    if len(training) <= window:
         raise InputError(
-            f"text: it has {len(training)} tokens to learn from; a context of n_positions = {n_positions} "
-            f"needs at least {n_positions + 1}. Give more text, or a shorter context."
+            f"text: it has {len(training)} tokens to learn from; a window of {window} needs at "
+            f"least {window + 1}. Give more text, or a model of a shorter context."
         )
     if len(held_out) < 2:
         raise InputError("text: the part that is held out has no two tokens; give more text.")

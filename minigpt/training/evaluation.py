@@ -12,14 +12,15 @@ from ..tape import target_logprobs
 
 # Ids, and what follows each. Windows differ in their shapes, which an underscore allows.
 Window = tuple[Int[np.ndarray, "_rows _tokens"], Int[np.ndarray, "_rows _tokens"]]
-ROWS = 16  # windows that run through the model together
+TOKENS = 4096  # that run through the model together
 
 
 def windows_of(ids: Int[np.ndarray, " n"], length: int) -> list[Window]:
     """All ids in windows, some rows at a time: every id but the first is once a target."""
     full = (len(ids) - 1) // length
     inputs, targets = (ids[shift : shift + full * length].reshape(full, length) for shift in (0, 1))
-    windows = [(inputs[row : row + ROWS], targets[row : row + ROWS]) for row in range(0, full, ROWS)]
+    step = max(1, TOKENS // length)
+    windows = [(inputs[row : row + step], targets[row : row + step]) for row in range(0, full, step)]
     rest = ids[full * length :]
     return windows + ([(rest[None, :-1], rest[None, 1:])] if len(rest) > 1 else [])
 

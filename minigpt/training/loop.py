@@ -33,12 +33,12 @@ from .evaluation import bits_per_byte, mean_loss, windows_of
 from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
-from .settings import Plan, Settings
+from .settings import Plan, TrainingSettings
 from .state import State, check_folder, load_state, save_state
 from .step import batch_gradients
 
 EVALUATIONS, SAMPLES = 20, 5  # in the course of a run
-QUICK_WINDOWS = 64  # of held-out text that an evaluation on the way reads; the last one reads all
+QUICK_TOKENS = 16384  # of held-out text that a test on the way reads at most; the last one reads all
 SAMPLE_TOKENS = 60
 SAVE_SECONDS = 300.0  # a run that is killed loses no more than this
 PROBE_SECONDS = 2.0  # for measuring how long a step takes
@@ -85,20 +85,15 @@ class Training:
         """The model as it is now; the next step changes it."""
         return self.flat.model
 
-    @property
-    def n_tokens(self) -> int:
-        """The targets of a step."""
-        return self.plan.accumulation * self.plan.batch_size * self.model.config.n_positions
-
     def batches(self, threads: Threads) -> Iterator[list[Batch]]:
         """The batches of the next step, in a part for each thread: they depend on seed and step alone."""
-        plan, length = self.plan, self.model.config.n_positions
+        plan = self.plan
         for number in range(plan.accumulation):
             seed = (plan.seed, self.optimizer.steps, number)
-            ids, targets = random_windows(self.tokens.training, plan.batch_size, length, seed)
+            ids, targets = random_windows(self.tokens.training, plan.batch_size, plan.window, seed)
             rows = threads.split(range(plan.batch_size))
             yield [
-                language_modelling(ids[part], targets[part], self.n_tokens, self.flat.buffer.dtype)
+                language_modelling(ids[part], targets[part], plan.n_tokens, self.flat.buffer.dtype)
                 for part in (slice(some[0], some[-1] + 1) for some in rows)
             ]
 
@@ -117,11 +112,12 @@ class Training:
         self.history.losses.append(loss)
         return loss, norm
 
-    def test(self, threads: Threads, n_windows: int | None = None) -> float:
-        """The mean loss on held-out text, of which `n_windows` are read, evenly spread; None reads all."""
-        windows = windows_of(self.tokens.held_out, self.model.config.n_positions)
-        if n_windows is not None:
-            windows = windows[:: max(1, len(windows) * windows[0][0].shape[0] // n_windows)]
+    def test(self, threads: Threads, *, quick: bool) -> float:
+        """The mean loss on held-out text; a quick test reads parts of it, in a small part of a run's time."""
+        windows = windows_of(self.tokens.held_out, self.plan.window)
+        if quick:
+            n_tokens = min(QUICK_TOKENS, self.plan.steps * self.plan.n_tokens // 64)
+            windows = windows[:: max(1, len(self.tokens.held_out) // max(1, n_tokens))]
         loss = mean_loss(self.model, windows, threads)
         self.history.add_test(self.optimizer.steps, loss)
         return loss
@@ -193,7 +189,7 @@ def train(
     tokenizer: Tokenizer,
     corpus: Corpus,
     out: str | Path | None,
-    settings: Settings,
+    settings: TrainingSettings,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train a copy of a model, and keep it in the new folder `out`; None keeps it in memory alone.
@@ -204,7 +200,7 @@ def train(
     begin = time.monotonic()
     folder = None if out is None else new_folder(Path(out))
     check_vocabulary(model, tokenizer)
-    tokens = tokenize(corpus, tokenizer, model.config.n_positions)
+    tokens = tokenize(corpus, tokenizer, settings.plan(model, 1).window)
     with Threads(settings.threads) as threads:
         steps = settings.steps or steps_within(settings, model, tokens, threads, begin)
         training = Training(model, tokens, settings.plan(model, steps))
@@ -218,13 +214,15 @@ def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | N
     corpus = corpus or read_corpus(**state.facts["corpus"])
     model, tokenizer = load(folder)
     plan = Plan(**state.facts["plan"])
-    training = Training(model, tokenize(corpus, tokenizer, model.config.n_positions), plan)
+    training = Training(model, tokenize(corpus, tokenizer, plan.window), plan)
     training.restore(state)
     with Threads(plan.threads) as threads:
         return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
 
 
-def steps_within(settings: Settings, model: GPT2, tokens: Tokens, threads: Threads, begin: float) -> int:
+def steps_within(
+    settings: TrainingSettings, model: GPT2, tokens: Tokens, threads: Threads, begin: float
+) -> int:
     """How many steps fit into the minutes, tests included: measured on a copy that is thrown away."""
     probe = Training(model, tokens, settings.plan(model, 1 << 30))
     end = begin + 60.0 * (settings.minutes or 0.0)
@@ -235,9 +233,9 @@ def steps_within(settings: Settings, model: GPT2, tokens: Tokens, threads: Threa
         measured += 1
     seconds = (time.monotonic() - start) / measured
     start = time.monotonic()
-    probe.test(threads, QUICK_WINDOWS)
+    probe.test(threads, quick=True)
     quick = time.monotonic() - start
-    share = len(tokens.held_out) / min(len(tokens.held_out), QUICK_WINDOWS * model.config.n_positions)
+    share = len(tokens.held_out) / min(len(tokens.held_out), QUICK_TOKENS)
     return max(1, int((end - time.monotonic() - quick * (EVALUATIONS + share)) / seconds))
 
 
@@ -253,7 +251,7 @@ def run(
     sitting = Sitting(training, tokenizer, corpus, folder, threads, reporter)
     with stopped_by_interrupt() as stopped:
         sitting.learn(stopped)
-        loss = sitting.test(QUICK_WINDOWS if stopped() else None)
+        loss = sitting.test(quick=stopped())
         sitting.save()
     for array in arrays_by_name(training.model.parameters).values():
         read_only(array)
@@ -279,24 +277,26 @@ class Sitting:
         first = training.optimizer.steps
         begin = saved = time.monotonic()
         if first == 0:
-            self.test(QUICK_WINDOWS)
+            self.test(quick=True)
         while (done := training.optimizer.steps) < n_steps and not stopped():
             start = time.monotonic()
             loss, norm = training.step(self.threads)
             done, now = done + 1, time.monotonic()
             left = (now - begin) / (done - first) * (n_steps - done)
-            self.reporter.step(Progress(done, n_steps, loss, norm, training.n_tokens / (now - start), left))
+            self.reporter.step(
+                Progress(done, n_steps, loss, norm, training.plan.n_tokens / (now - start), left)
+            )
             if done % max(1, n_steps // EVALUATIONS) == 0 and done < n_steps:
-                self.test(QUICK_WINDOWS)
+                self.test(quick=True)
             if done % max(1, n_steps // SAMPLES) == 0:
                 self.sample()
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.try_to_save()
                 saved = time.monotonic()
 
-    def test(self, n_windows: int | None) -> float:
+    def test(self, *, quick: bool) -> float:
         """Test the model on held-out text."""
-        loss = self.training.test(self.threads, n_windows)
+        loss = self.training.test(self.threads, quick=quick)
         self.reporter.held_out(self.training.optimizer.steps, loss, self.training.bits_per_byte(loss))
         return loss
 
@@ -311,11 +311,12 @@ class Sitting:
         self.reporter.sample(steps, "".join(words))
 
     def save(self) -> None:
-        """Write the state and the checkpoint, each whole or not at all."""
+        """Write the checkpoint and the state, each whole or not at all."""
         if self.folder is not None:
+            # The state comes last: whoever goes on from it finds its config and tokenizer there.
+            save(self.folder, self.training.model, self.tokenizer, overwrite=True)
             state = self.training.state()
             save_state(self.folder, State(state.arrays, state.facts | {"corpus": self.corpus.source}))
-            save(self.folder, self.training.model, self.tokenizer, overwrite=True)
 
     def try_to_save(self) -> None:
         """Save; a disk that is full now may have room again the next time."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.saving import save
-from ..errors import InputError, NumericsError
+from ..errors import NumericsError
 from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..parameters import arrays_by_name, read_only
@@ -37,7 +37,6 @@ from .preferences import (
     preference_batch,
     totals_of,
 )
-from .settings import RANGES
 from .step import batch_gradients
 
 
@@ -66,9 +65,9 @@ class PreferenceSettings:
         if self.beta is not None:
             check_range("beta", self.beta)
         for name in ("steps", "batch_size", "accumulation", "learning_rate", "seed", "threads"):
-            value, (fits, allowed) = getattr(self, name), RANGES[name]
-            if value is not None and not (isinstance(value, int | float) and fits(value)):
-                raise InputError(f"{name} is {value}; it must be {allowed}.")
+            value = getattr(self, name)
+            if value is not None:
+                check_range(name, value)
 
     @property
     def objective(self) -> Objective:

@@ -20,7 +20,8 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 760}
 PROMPT, COMPARISON = "I love", "I hate"
 SENTENCE = "The little girl ran down the garden path"
-# Picture: prompt, contexts to compare, what to scroll to, the screen, and what was moved before.
+FOLLOW = "document.querySelector('#row tr:nth-child(4) td.weight button').click()"
+# Picture: prompt, contexts to compare, what to scroll to, the screen, and what was done before.
 PICTURES: dict[str, tuple[str, list[str], str, dict[str, Any], str]] = {
     "page-softmax": (
         PROMPT,
@@ -29,7 +30,8 @@ PICTURES: dict[str, tuple[str, list[str], str, dict[str, Any], str]] = {
         {"viewport": DESKTOP},
         "minigpt.set({ temperature: 1.25 })",
     ),
-    "page-attention": (SENTENCE, [], "#attention", {"viewport": DESKTOP, "color_scheme": "dark"}, ""),
+    "page-block": (SENTENCE, [], "#attention", {"viewport": DESKTOP}, FOLLOW),
+    "page-attention": (SENTENCE, [], "#blocks", {"viewport": DESKTOP, "color_scheme": "dark"}, ""),
     "page-phone": (
         PROMPT,
         [COMPARISON],

@@ -297,7 +297,7 @@ INTEGERS = {
 OF_COMMANDS = [
     ("attention", "--layer"), ("attention", "--head"), ("attention", "--position"), ("lens", "--position"),
     ("lens", "--top"), ("attribution", "--position"), ("score", "--stride"), ("score", "--top"),
-    ("break", "-n"),
+    ("break", "-n"), ("live", "--port"),
 ]  # fmt: skip
 
 

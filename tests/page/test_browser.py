@@ -1,11 +1,8 @@
 """The page in a real browser: headless Chromium, driven through Playwright."""
 
-import base64
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,12 @@ from minigpt.model import GPT2, softmax
 from minigpt.page.build import COLOURS, write_page
 from minigpt.sampling import Sampling, probabilities
 from minigpt.tokenizer import Tokenizer
+from tests.page.browser import DESKTOP, EVIL, PHONE, Seen
 from tests.synthetic import random_gpt2
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Where a browser is promised, its absence is a failure: Playwright's own is taken, or missed.
-PROMISED = bool(os.environ.get("MINIGPT_NEEDS_CHROMIUM"))
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not PROMISED, reason="needs Chromium, such as Debian's package chromium"
-)
-
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 SOURCE = Source("random", Path("nowhere"), "numbers drawn by chance")
-EVIL = "</script><img src=x onerror=document.title='pwned'><!--<script>\x1b[31m\u202e"
 LONG = "All work and no play makes Jack a dull boy, said the very old and very tired innkeeper. " * 8
 WORDS = [" you", " this", " it", " him", " her", " them", " us", " me"]
 RANGES = ("layer", "head", "temperature", "top-k", "top-p", "min-p")
@@ -48,6 +33,12 @@ def with_equal_words(model: GPT2, prompt: str) -> GPT2:
     head = model.parameters.lm_head.copy()
     head[1000:1012] = head[third]
     return replace(model, parameters=replace(model.parameters, lm_head=head))
+
+
+def other_words() -> tuple[Source, GPT2, Tokenizer]:
+    """A model with a vocabulary of its own, in which most words of GPT-2's are missing."""
+    words = Tokenizer.train(["I love you, I hate you, I love it"] * 20, vocab_size=270)
+    return Source("small", Path("nowhere"), "numbers"), random_gpt2(seed=1, vocab_size=words.n_vocab), words
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> dict[str, Pa
         "evil": {"prompt": EVIL, "comparisons": [f"I hate {EVIL}"], "candidates": [EVIL], "source": evil},
         "empty": {"prompt": "", "top_p": 0.001, "min_p": 0.0005, "candidates": WORDS},
         "alike": {"prompt": "The capital of France is", "comparisons": ["The capital of Peru is"]},
+        "models": {"prompt": "I love", "models": [other_words()], "candidates": [" you", " this"]},
         "long": {"prompt": LONG, "comparisons": ["I love", "I hate", LONG[:90]]},
     }
     defaults = {"model": model, "tokenizer": tokenizer, "source": SOURCE}
@@ -75,69 +67,13 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> dict[str, Pa
     }
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Seen:
-    """An open page, and what the browser had to say about it."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def settings(self) -> dict[str, float]:
-        return self.page.evaluate("minigpt.settings")
-
-    def numbers(self, expression: str) -> np.ndarray:
-        """A float array of the page, in float64, whole and quickly."""
-        encoded = self.page.evaluate(f"""() => {{
-            const bytes = new Uint8Array(Float64Array.from({expression}).buffer);
-            let text = '';
-            for (let i = 0; i < bytes.length; i += 8192)
-                text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-            return btoa(text);
-        }}""")
-        return np.frombuffer(base64.b64decode(encoded))
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def focused(self) -> str:
-        return self.page.evaluate("document.activeElement.id || document.activeElement.textContent")
-
-
-@pytest.fixture(scope="module")
-def context(browser: Any) -> Callable[..., Any]:
-    """A browser context for each kind of screen, made once."""
-    made: dict[str, Any] = {}
-
-    def chosen(**options: Any) -> Any:
-        key = repr(sorted(options.items()))
-        if key not in made:
-            made[key] = browser.new_context(**options)
-        return made[key]
-
-    return chosen
-
-
 @pytest.fixture
 def show(context: Callable[..., Any], files: dict[str, Path]) -> Iterator[Callable[..., Seen]]:
     pages = []
 
     def opened(name: str, viewport: dict[str, int] = DESKTOP, **options: Any) -> Seen:
         pages.append(context(viewport=viewport, **options).new_page())
-        seen = Seen(pages[-1])
-        seen.page.on("console", lambda message: seen.complaints.append(message.text))
-        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        seen.page.on("dialog", lambda dialog: (seen.complaints.append("a dialog"), dialog.dismiss()))
-        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen = Seen(pages[-1]).watch()
         seen.page.goto(files[name].as_uri())
         return seen
 
@@ -149,7 +85,7 @@ def show(context: Callable[..., Any], files: dict[str, Path]) -> Iterator[Callab
 # ------------------------------------------------------------------------------------------- it stands alone
 
 
-@pytest.mark.parametrize("name", ["love", "evil", "long"])
+@pytest.mark.parametrize("name", ["love", "evil", "long", "models"])
 def test_loads_without_complaint_or_request(
     show: Callable[..., Seen], files: dict[str, Path], name: str
 ) -> None:
@@ -221,7 +157,7 @@ def test_extreme_temperatures(show: Callable[..., Seen]) -> None:
 
 
 def cut(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
-    return softmax(sampling.cut((logits - logits.max()) / sampling.temperature))
+    return softmax(sampling.process(logits, []))
 
 
 def test_cuts_are_those_of_sampling(show: Callable[..., Seen]) -> None:
@@ -367,6 +303,23 @@ def test_narrow_names_show_where_contexts_differ(show: Callable[..., Seen]) -> N
             assert seen.page.locator(place).all_text_contents() == names
 
 
+def test_models_with_other_vocabularies_stand_side_by_side(show: Callable[..., Seen]) -> None:
+    seen, (_source, other, words) = show("models"), other_words()
+    assert seen.page.locator("#contexts label span").all_text_contents() == ["random", "small"]
+    assert seen.page.locator("#moves tbody tr").nth(1).locator("td").nth(1).text_content() == "no such token"
+    logits = seen.numbers("minigpt.contexts[1].logits")
+    shown = seen.page.locator("#moves tbody tr").first.locator("td").nth(1).text_content()
+    assert float(shown.split(" ")[0].replace("−", "-")) == pytest.approx(
+        logits[words.encode(" you")[0]], abs=0.0051
+    )
+    seen.page.locator("input[name=context]").nth(1).check(force=True)
+    ids = words.encode("I love")
+    assert seen.page.locator("#tokens .id").all_text_contents() == [str(token) for token in ids]
+    score = seen.origin(kind="score", layer=2, head=1, query=len(ids) - 1, key=0, opened=len(ids) - 1)
+    assert score["value"] == np.float64(trace(other, ids)["h.2.attn.scores"][1, -1, 0])
+    assert seen.complaints == []
+
+
 def test_context_can_be_changed(show: Callable[..., Seen]) -> None:
     seen = show("love")
     seen.page.locator("input[name=context]").first.focus()
@@ -378,7 +331,7 @@ def test_context_can_be_changed(show: Callable[..., Seen]) -> None:
 def test_empty_prompt_says_what_the_model_starts_from(show: Callable[..., Seen]) -> None:
     seen = show("empty")
     assert seen.page.locator(".opening .written").text_content() == "<|endoftext|>"
-    assert seen.page.title() == "<|endoftext|> · minigpt"
+    assert seen.page.title() == "an empty prompt · minigpt"
     note = seen.page.locator("#tokens-note")
     assert note.is_visible()
     assert note.text_content() == (
@@ -477,13 +430,14 @@ def test_a_power_of_ten_is_never_ten_times_a_smaller_one(show: Callable[..., See
 def test_tab_reaches_every_control(show: Callable[..., Seen]) -> None:
     seen = show("love")
     stops = []
-    for _ in range(80):
+    for _ in range(150):
         seen.press("Tab")
         stops.append(
             seen.page.evaluate("""() => {
             const e = document.activeElement, inside = (s) => e.closest(s) !== null;
             return e === document.body ? 'end' : e.id || e.name || e.tagName.toLowerCase()
-                + ['#pins', '.heat', '.lens', '.next'].filter(inside).join('');
+                + ['#pins', '.heat', '.lens', '.next', '.strip', '#row', '#units', '#qkv', '#moves', '#parts']
+                    .filter(inside).join('');
         }""")
         )
         if stops[-1] == "end":
@@ -498,6 +452,8 @@ def test_tab_reaches_every_control(show: Callable[..., Seen]) -> None:
         "button#pins",
         "button.heat",
         "button.lens",
+        *(f"button{place}" for place in (".strip", "#row", "#units", "#qkv", "#moves", "#parts")),
+        *("language", "draw", "greedy", "seed"),
     }
     assert wanted | {"button.next", "a", "button"} <= set(stops)
     assert stops.count("button.next") == 2  # a table of buttons is one stop: the arrow keys go on from there
@@ -533,7 +489,7 @@ def test_arrow_keys_move_inside_tables(show: Callable[..., Seen]) -> None:
 
 def test_focus_survives_what_it_changes(show: Callable[..., Seen]) -> None:
     seen = show("love")
-    button = seen.page.locator("table.next button").nth(4)
+    button = seen.page.locator("table.next .follows").nth(4)
     button.focus()
     text = seen.focused()
     seen.press("Enter")
@@ -574,11 +530,7 @@ def test_nothing_scrolls_sideways_on_a_phone(show: Callable[..., Seen], name: st
     seen.page.evaluate("minigpt.set({ topK: 40 })")
     for details in seen.page.locator("summary").all():
         details.click()
-    wide = seen.page.evaluate("""() => [...document.querySelectorAll('*')].filter((e) =>
-        e.scrollWidth > e.clientWidth && e.clientWidth > 1 &&
-        (e === document.documentElement || ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)))
-        .map((e) => e.outerHTML.slice(0, 80))""")
-    assert wide == []
+    assert seen.sideways() == []
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -586,12 +538,12 @@ def test_numbers_of_a_vector_are_whole_on_a_phone(show: Callable[..., Seen]) -> 
     seen = show("love", PHONE)
     for row in seen.page.locator(".strip-numbers").all():
         shown, beyond = row.evaluate("""e => {
-            const box = e.getBoundingClientRect(), numbers = [...e.querySelectorAll('span span')];
+            const box = e.getBoundingClientRect(), numbers = [...e.querySelectorAll('.figure')];
             const seen = numbers.map((n) => n.getBoundingClientRect()).filter((n) => n.top < box.bottom - 1);
             return [seen.length, seen.filter((n) => n.right > box.right + 0.5).length];
         }""")
-        assert (3 <= shown < 6, beyond) == (True, 0)
-        assert re.fullmatch(r"(−?\d+\.\d{3} ){6}…", row.text_content())
+        assert (2 <= shown <= 6, beyond) == (True, 0)
+        assert re.fullmatch(r"(\d+−?\d+\.\d{1,3} ){4,6}…", row.text_content())
 
 
 def test_window_may_become_very_narrow(show: Callable[..., Seen]) -> None:

@@ -16,7 +16,7 @@ from minigpt.training.flat import flatten
 from minigpt.training.loop import train
 from minigpt.training.losses import language_modelling
 from minigpt.training.optimizer import AdamW, clip_factor, gradient_norm
-from minigpt.training.settings import Settings
+from minigpt.training.settings import TrainingSettings
 from minigpt.training.step import batch_gradients
 from tests.parity.reference import load_reference, reference_logits, torch, transformers
 from tests.synthetic import random_gpt2, save_checkpoint
@@ -93,7 +93,7 @@ def test_what_was_trained_here_is_loaded_by_transformers(tmp_path: Path) -> None
     text = "".join(f"{n} sheep and {n + 1} goats went up the hill.\n" for n in range(100))
     tokenizer = Tokenizer.train([text], 280)
     model = GPT2.random(Config(vocab_size=280, n_positions=16, n_embd=24, n_layer=2, n_head=4))
-    settings = Settings(steps=20, batch_size=4, learning_rate=1e-2)
+    settings = TrainingSettings(steps=20, batch_size=4, learning_rate=1e-2)
     run = train(model, tokenizer, split_tails([text]), tmp_path / "run", settings)
     reference = load_reference(tmp_path / "run")
     ids = np.array(tokenizer.encode("12 sheep and 13 goats"))

@@ -22,7 +22,7 @@ from minigpt.training.flat import flatten
 from minigpt.training.loop import Progress, Reporter, Run, Training, resume, train
 from minigpt.training.losses import language_modelling
 from minigpt.training.optimizer import AdamW
-from minigpt.training.settings import Settings
+from minigpt.training.settings import TrainingSettings
 from minigpt.training.state import STATE
 from minigpt.training.step import batch_gradients
 
@@ -60,7 +60,7 @@ def learn(
     out: Path | None = None, notes: Reporter | None = None, model: GPT2 = MODEL, **settings: Any
 ) -> Run:
     options = {"steps": 12, "batch_size": 4, "threads": 2} | settings
-    return train(model, BYTES, CORPUS, out, Settings(**options), notes)
+    return train(model, BYTES, CORPUS, out, TrainingSettings(**options), notes)
 
 
 def same_parameters(one: GPT2, other: GPT2) -> bool:
@@ -123,7 +123,7 @@ def test_the_same_seed_repeats_a_run_bit_for_bit_and_another_does_not() -> None:
 
 def test_accumulation_is_a_larger_batch() -> None:
     tokens = tokenize(CORPUS, BYTES, 16)
-    plan = Settings(steps=5, batch_size=4, accumulation=3, threads=2).plan(MODEL, 5)
+    plan = TrainingSettings(steps=5, batch_size=4, accumulation=3, threads=2).plan(MODEL, 5)
     with Threads(2) as threads:
         training = Training(MODEL, tokens, plan)
         parts = [part for parts in training.batches(threads) for part in parts]
@@ -176,7 +176,13 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
 def test_a_run_goes_on_from_its_own_files(tmp_path: Path) -> None:
     file = tmp_path / "sheep.txt"
     file.write_text(TEXT, encoding="utf-8")
-    train(MODEL, BYTES, read_corpus([file]), tmp_path / "run", Settings(steps=4, batch_size=2, threads=1))
+    train(
+        MODEL,
+        BYTES,
+        read_corpus([file]),
+        tmp_path / "run",
+        TrainingSettings(steps=4, batch_size=2, threads=1),
+    )
     assert resume(tmp_path / "run").finished
     file.write_text(TEXT + "And a dog.", encoding="utf-8")
     with pytest.raises(InputError, match="not the one that the run began with"):
@@ -270,14 +276,14 @@ def test_a_broken_state_is_told(content: bytes, tmp_path: Path) -> None:
         ({"steps": 1, "minutes": 1.0}, "steps, minutes: a run needs one of the two"),
         ({"steps": 0}, "steps is 0; it must be an integer, 1 or above"),
         ({"steps": 1, "batch_size": -1}, "batch_size is -1; it must be an integer, 1 or above"),
-        ({"steps": 1, "learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0 and below 10"),
+        ({"steps": 1, "learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0 and at most 10"),
         ({"minutes": float("nan")}, "minutes is nan"),
         ({"steps": 1, "seed": -1}, "seed is -1; it must be an integer, 0 or above"),
     ],
 )
 def test_impossible_settings_are_told(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Settings(**settings)
+        TrainingSettings(**settings)
 
 
 def test_a_learning_rate_that_breaks_the_numbers_ends_the_run() -> None:
@@ -290,14 +296,12 @@ def test_a_learning_rate_that_breaks_the_numbers_ends_the_run() -> None:
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(InputError, match="it has 50,257 tokens, the model knows 256"):
-        train(MODEL, Tokenizer(), CORPUS, None, Settings(steps=1))
+        train(MODEL, Tokenizer(), CORPUS, None, TrainingSettings(steps=1))
 
 
 def test_a_text_that_is_too_short_is_refused() -> None:
-    with pytest.raises(
-        InputError, match="it has 9 tokens to learn from; a context of n_positions = 16 needs"
-    ):
-        train(MODEL, BYTES, Corpus(("too short",), ("none",)), None, Settings(steps=1))
+    with pytest.raises(InputError, match="it has 9 tokens to learn from; a window of 16 needs at least 17"):
+        train(MODEL, BYTES, Corpus(("too short",), ("none",)), None, TrainingSettings(steps=1))
 
 
 # -------------------------------------------------------------------------------------------- minutes

@@ -13,10 +13,12 @@ from rich.console import Console
 from ...errors import InputError
 from ...generation import generate_without_cache
 from ...hooks import Hook
+from ...inspection.backward_gallery import TRAINING_MISTAKES
 from ...inspection.gallery import MISTAKES, Mistake
 from ...model import GPT2
 from ...scoring import next_tokens, rank
 from ...tokenizer import text_of
+from .. import break_training
 from ..document import print_json, reading_document
 from ..options import SubjectOptions, add_prompt, number
 from ..passes import Checkpoint, Reading, check_finite, not_finite, open_prompt
@@ -39,6 +41,7 @@ class Options(SubjectOptions):
 
     mistake: str
     max_new_tokens: int
+    train: bool
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +54,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-n", "--max-new-tokens", type=number("max_new_tokens", int), default=12, metavar="N",
         help="of greedy text (12)",
     )  # fmt: skip
+    parser.add_argument(
+        "--train", action="store_true", help="a mistake of learning, and what it does to gradients and losses"
+    )
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ class Effect:
 
 def run(options: Options) -> None:
     """Make the mistake and compare."""
+    if options.train:
+        break_training.run(options.mistake, options.json)
+        return
     if options.mistake == "list":
         show_list(options)
         return
@@ -92,6 +101,8 @@ def run(options: Options) -> None:
 
 def find_mistake(name: str) -> Mistake:
     """The mistake of that name. Raises `InputError` if there is none."""
+    if name in TRAINING_MISTAKES:
+        raise InputError(f"break: {name} is a mistake of learning; --train makes it.")
     if name not in MISTAKES:
         close = difflib.get_close_matches(name, MISTAKES, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""

@@ -31,6 +31,8 @@ class Options:
             raise InputError(
                 f"{str(self.file)!r} is one word too many; to check it: minigpt practice check {self.file}"
             )
+        if self.what is not None and self.what.endswith(".py"):
+            raise InputError(f"{self.what!r} is a file; to check it: minigpt practice check {self.what}")
         if self.hint is not None and self.what in (None, "check"):
             raise InputError("--hint belongs to an exercise, as in `minigpt practice softmax --hint 1`.")
 
@@ -63,13 +65,13 @@ def run(options: Options) -> int:
 
 def show_list(out: Console) -> None:
     """All exercises in their order."""
-    numbers = Column("", [str(number) for number in range(1, len(EXERCISES) + 1)], right=True)
-    names = Column("exercise", list(EXERCISES), style="bold")
-    titles = Column("what to write", [each.title for each in EXERCISES.values()], flexible="wrap")
-    print_table(out, [numbers, names, titles])
-    out.print(
-        "\nBegin with `minigpt practice merge`: it writes merge.py, with the task and a place for your lines."
+    numbered = [f"{number:>2} {name}" for number, name in enumerate(EXERCISES, start=1)]
+    titles = [each.title for each in EXERCISES.values()]
+    print_table(
+        out, [Column("   exercise", numbered, style="bold"), Column("what to write", titles, flexible="wrap")]
     )
+    out.print("\nBegin with the first, which writes merge.py with the task and a place for your lines:")
+    out.print("  minigpt practice merge")
 
 
 def write(out: Console, chosen: Exercise) -> None:
@@ -83,7 +85,7 @@ def write(out: Console, chosen: Exercise) -> None:
             f"{path} is there already and stays as it is; move it away for a new one, or check it: "
             f"minigpt practice check {path}"
         ) from None
-    out.print(f"{path} has the task. When it is written: minigpt practice check {path}")
+    out.print(f"{path} has the task. When it is written:\n  minigpt practice check {path}")
 
 
 def show_hints(out: Console, chosen: Exercise, count: int) -> None:

@@ -1,0 +1,169 @@
+"""`minigpt train`: from the words of the command line to a folder that every other command takes."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import minigpt
+from minigpt.cli.commands import train as command
+from minigpt.cli.main import main
+from minigpt.training.loop import Progress
+
+TEXT = "".join(f"{n} sheep and {n + 1} goats went up the hill.\n" for n in range(300))
+SMALL = [
+    "--vocab-size",
+    "280",
+    "--n-layer",
+    "1",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "16",
+    "--n-positions",
+    "16",
+    "--batch-size",
+    "4",
+]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "sheep.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def run(*words: str | Path) -> int:
+    return main(["train", *map(str, words)])
+
+
+def test_a_new_model_learns_and_other_commands_take_it(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(text, "--out", tmp_path / "run", "--steps", "30", *SMALL) == 0
+    output = capsys.readouterr()
+    assert "step 0: held-out text 5.6" in output.out
+    assert "The loss of 30 steps, from 5.6" in output.out
+    assert "Held-out text: " in output.out
+    assert "Counting pairs of bytes gives " in output.out.replace(" \n", " ")
+    assert "▁" in output.out
+    assert "the text is short" in output.err
+    model, tokenizer = minigpt.load(tmp_path / "run")
+    assert (model.config.n_layer, model.config.n_embd, tokenizer.n_vocab) == (1, 16, 280)
+    assert main(["12 sheep", "--model", str(tmp_path / "run"), "-n", "5", "--text"]) == 0
+
+
+def test_the_document_holds_the_plan_and_the_losses(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--steps", "7", "--seed", "3", "--threads", "1", "--json", *SMALL)
+    documents = []
+    for name in ("one", "two"):
+        assert run(text, "--out", tmp_path / name, *words) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    found: dict[str, Any] = documents[0]
+    assert found == documents[1]  # the seed repeats it
+    assert found["finished"]
+    assert len(found["losses"]) == found["steps"] == 7
+    assert found["plan"]["seed"] == 3
+    assert found["plan"]["learning_rate"] == 2.5e-3
+    assert found["bits_per_byte"] < found["held_out"][0]["loss"]
+    assert found["held_out"][-1] == {"step": 7, "loss": found["held_out_loss"]}
+    assert 1 < found["bigram_bits_per_byte"] < 8
+
+
+def test_ctrl_c_keeps_what_is_learnt_and_resume_goes_on(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    assert run(text, "--out", whole, "--steps", "12", *SMALL) == 0
+    step = command.Screen.step
+
+    def interrupting(self: command.Screen, progress: Progress) -> None:
+        step(self, progress)
+        if progress.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command.Screen, "step", interrupting)
+    out = tmp_path / "run"
+    assert run(text, "--out", out, "--steps", "12", *SMALL) == 130
+    assert "Stopped after 5 of 12 steps; everything is kept" in capsys.readouterr().out.replace("\n", " ")
+    monkeypatch.undo()
+    assert run("--out", out, "--resume") == 0
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_model_that_exists_goes_on(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(text, "--out", tmp_path / "first", "--steps", "3", *SMALL) == 0
+    words = ("--from", tmp_path / "first", "--steps", "2", "--batch-size", "2", "--json")
+    capsys.readouterr()
+    assert run(text, "--out", tmp_path / "second", *words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["plan"]["learning_rate"] == pytest.approx(2.5e-4)
+    assert minigpt.load(tmp_path / "second")[0].config == minigpt.load(tmp_path / "first")[0].config
+
+
+def test_the_curve_is_a_page_that_loads_nothing(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "curve.html"
+    assert run(text, "--out", tmp_path / "<run>", "--steps", "6", "--html", page, *SMALL) == 0
+    written = page.read_text(encoding="utf-8")
+    assert "wrote" in capsys.readouterr().err
+    assert written.count("<polyline") == 2
+    assert "bits per byte" in written
+    assert "<run>" not in written
+    assert "http" not in written.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_texts_can_be_held_out(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "cows.txt"
+    other.write_text("Cows are not in the other text. " * 4, encoding="utf-8")
+    words = ("--steps", "1", "--json", *SMALL)
+    assert run(text, "--held-out", other, "--out", tmp_path / "run", *words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bigram_bits_per_byte"] > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--out new --steps 5", "TEXT is missing"),
+        ("TEXT --steps 5", "missing: --out"),
+        ("TEXT --out new", "--steps, --minutes: say how long to train"),
+        ("TEXT --out new --steps 5 --minutes 1", "--steps, --minutes: say how long to train"),
+        ("TEXT --out new --steps 0", "--steps: found '0'; it must be an integer, 1 or above"),
+        ("TEXT --out new --minutes nan", "--minutes: found 'nan'"),
+        ("TEXT --out new --steps 5 --from tiny --n-layer 3", "--n-layer: the model of --from has its size"),
+        ("TEXT --out new --steps 5 --n-embd 10 --n-head 3", "n_embd is 10, which n_head = 3 does not divide"),
+        ("TEXT --out new --steps 5 --vocab-size 100", "--vocab-size: found '100'"),
+        ("TEXT --out new --steps 5 --vocab-size 5000", "only"),
+        ("TEXT --out new --steps 5 --vocab-size 256 --n-positions 100000", "a window of 256 needs"),
+        ("TEXT --out FULL --steps 5", "holds something else"),
+        ("--out FULL --resume", "there is no training.safetensors to go on from"),
+        ("--out FULL --resume --steps 5", "--steps: a run that goes on has it from its beginning"),
+        ("nowhere.txt --out new --steps 5", "nowhere.txt: No such file or directory"),
+    ],
+)
+def test_a_mistake_in_the_words_is_told_in_one_line(
+    words: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FULL").mkdir()
+    (tmp_path / "FULL" / "novel.txt").write_text("mine")
+    (tmp_path / "TEXT").write_text("A short text, which says little. " * 7, encoding="utf-8")
+    assert run(*words.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())
+    assert [file.name for file in (tmp_path / "FULL").iterdir()] == ["novel.txt"]

@@ -1,0 +1,72 @@
+"""axe-core finds nothing to complain of, on a phone and a desktop, in light and dark.
+
+MINIGPT_AXE is the path of axe.min.js, as the npm package axe-core has it.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigpt.checkpoints.find import find
+from minigpt.checkpoints.load import load
+from minigpt.page.build import Speaker, write_page
+from minigpt.page.live import open_server
+from tests.page.browser import DESKTOP, PHONE
+
+AXE = os.environ.get("MINIGPT_AXE")
+pytestmark = pytest.mark.skipif(
+    not AXE, reason="needs axe-core: MINIGPT_AXE=node_modules/axe-core/axe.min.js"
+)
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    source = find("tiny")
+    model, tokenizer = load(source)
+    folder = tmp_path_factory.mktemp("accessible")
+    pages: dict[str, dict[str, Any]] = {
+        "two": {
+            "prompt": "I love",
+            "comparisons": ["I hate"],
+            "new_tokens": tokenizer.encode(" you so much"),
+        },
+        "korean": {"prompt": "안녕 transformers \N{GRINNING FACE}", "language": "ko"},
+        "long": {"prompt": "All work and no play makes Jack a dull boy. " * 6},
+    }
+    written = {
+        name: write_page(
+            folder / f"{name}.html", model=model, tokenizer=tokenizer, source=source, **page
+        ).as_uri()
+        for name, page in pages.items()
+    }
+    settings = {"temperature": 1.0, "topK": 0, "topP": 1.0, "minP": 0.0}
+    server = open_server(Speaker(source, model, tokenizer), "I love", settings, "en")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield written | {"live": server.address}
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("name", ["two", "korean", "long", "live"])
+def test_no_rule_is_violated(
+    browser: Any, addresses: dict[str, str], name: str, viewport: dict[str, int], scheme: str
+) -> None:
+    options = {"viewport": viewport, "color_scheme": scheme, "reduced_motion": "reduce"}
+    page = browser.new_context(bypass_csp=True, **options).new_page()  # axe is a script of another origin
+    page.goto(addresses[name])
+    page.evaluate(Path(AXE or "").read_text(encoding="utf-8"))
+    page.locator("#draw").click()
+    for opened in (False, True):
+        if opened:
+            page.locator("#row button.figure").first.evaluate("e => e.click()")
+        found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        assert [(each["id"], each["nodes"][0]["html"][:100]) for each in found["violations"]] == []
+    page.context.close()
