@@ -354,7 +354,6 @@ STAGES = [
     ("import numpy", HERE, STORY),
     ("import numpy._core._multiarray_umath", HERE, STORY),
     ("import numpy.linalg", HERE, STORY),
-    ("import safetensors", HERE, STORY),
     ("import tiktoken", HERE, STORY),
     ("open .*config.json", HERE, STORY),
     ("open .*model.safetensors", HERE, STORY),

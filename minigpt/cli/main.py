@@ -33,6 +33,7 @@ COMMANDS = {
     "train": "a GPT that learns from a text of your own",
     "prefer": "train on pairs of answers (ORPO, DPO), and see which logits that moves",
     "practice": "exercises: write a part of GPT-2 yourself, and be told which mistake is in it",
+    "lessons": "one path from a word to a preference: what each lesson asks, and where it is",
     "glossary": "the field's words: a sentence and a line of code for each, in English and Korean",
     "sizes": "parameters by part, bytes of file and cache, operations per token",
     "map": "one table of names: paper, checkpoint, hook, transformers, line of model.py",

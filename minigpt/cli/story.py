@@ -176,7 +176,7 @@ def tell_blocks(out: Console, passed: Trace, reading: Reading) -> None:
         (f"{tokens[-1]} attends to", "  ".join(f"{tokens[t]} {percent(mean[t])}" for t in most),
          f"last block, mean of {len(weights)} heads"),
         (f"head {head} of block {n_layer - 1}", f"{tokens[key]} {percent(weights[head, key])}",
-         f"largest; {line_of(passed, name).split()[-1]}"),
+         f"its largest weight; {line_of(passed, name).split()[-1].rpartition('/')[2]}"),
     )  # fmt: skip
 
 
@@ -193,12 +193,17 @@ def tell_logits(out: Console, passed: Trace, context: Context) -> None:
     """Step 5: one score for each token of the vocabulary."""
     logits = context.logits.astype(np.float64)  # in float32, nearly equal ones leave no room for columns
     step(out, "5", "Logits: a score for every token", line_of(passed, "logits"))
-    say(out, "The last vector, normalised, times each token's row of step 2's table.")
+    say(out, "The last vector has seen every token: it is multiplied with each row of wte.")
     counts, _ = np.histogram(logits, bins=max(8, min(40, out.width - 50)))
     spread = f"{logits.min():.2f} {sparkline(counts.tolist())} {logits.max():.2f}"
     print_facts(out, (f"all {len(logits):,}", spread, "height: how many"))
+    values, shared = np.unique(logits, return_counts=True)
+    if shared.max() > len(logits) // 100:  # tokens that training never met have one row between them
+        lone = f"{shared.max():,} tokens, the lone bar, share {values[shared.argmax()]:.2f}"
+        say(out, f"{lone}: training never met them.")
     negative = np.count_nonzero(logits < 0)
     say(out, f"Scores, not probabilities: {negative:,} are negative, and the sum is {logits.sum():,.0f}.")
+    say(out, "In Python: model(ids)[-1], which transformers calls outputs.logits[0, -1].")
 
 
 def tell_probabilities(out: Console, context: Context, options: PromptOptions) -> None:
@@ -216,6 +221,11 @@ def tell_probabilities(out: Console, context: Context, options: PromptOptions) -
     print_table(
         out, list(columns.values()), drop=[*others[:0:-1], *by_importance, others[0]], indent=indent(out)
     )
+    if t > 0 and abs(rows[0].logit) < 100 * t:  # what fits on a line
+        powers = np.exp(context.logits.astype(np.float64) / t)
+        exponent = f"{rows[0].logit:.2f}" if t == 1 else f"({rows[0].logit:.2f}/{t:g})"
+        shares = f"{powers.max():,.0f} of {powers.sum():,.0f} = {percent(rows[0].probability)}"
+        say(out, f"The first: e^{exponent} = {shares}.")
     say(out, "A lower T sharpens, a higher T flattens; the order stays the same.")
     if "kept" in columns:
         say(out, "kept: what the options, such as --top-k, leave to draw the next token from.")

@@ -175,7 +175,7 @@ def hidden_units(model: GPT2, p: Pass, layer: int, row: int, half: bool) -> dict
 
 
 def spoken_for(logits: Float[np.ndarray, " vocab"]) -> list[int]:
-    """The tokens that a hidden unit raises most, but for those that it raises alike: nobody ever saw them."""
+    """The tokens that a hidden unit raises most; those of a large tie are tokens that nobody ever saw."""
     alike = np.isclose(logits, logits.max(), rtol=1e-5)
     return largest(np.where(alike & (alike.sum() > WRITES), -np.inf, logits), WRITES).tolist()
 

@@ -21,7 +21,7 @@ from .report import Report, Test
 
 FAR_CLOSER = 20.0  # so many times closer to a mistake than to the right answer is worth a word
 PRINTED = 400  # characters of what a function printed that are shown
-SO = "what comes out so"
+SAME = "Your answer equals, to rounding and in every test, what"
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,11 @@ def diagnose(exercise: Exercise, every: Sequence[Trial], outcomes: Sequence[Outc
         return ""
     for mistake, function in exercise.wrong_ways:
         if explains(exercise, function, compared):
-            return f"The mistake: {mistake.explanation} In every test your answer equals, to rounding, {SO}."
+            return f"The mistake: {mistake.explanation}\n{SAME} this gives."
     for one, other, function in exercise.doubly_wrong_ways:
         if explains(exercise, function, compared):
-            both = f"One: {one.explanation} The other: {other.explanation}"
-            return f"Two mistakes at once. {both} In every test your answer equals, to rounding, {SO}."
+            both = f"1. {one.explanation}\n2. {other.explanation}"
+            return f"Two mistakes at once:\n{both}\n{SAME} the two give together."
     return resemblance(exercise, compared)
 
 
@@ -219,7 +219,7 @@ def resemblance(exercise: Exercise, compared: Compared) -> str:
         return ""
     return (
         f"It resembles a known mistake, though it is not quite that: {mistake.explanation} Your answers are "
-        f"{right / nearest:.0f} times closer to {SO} than to the right ones."
+        f"{right / nearest:.0f} times closer to what this gives than to the right ones."
     )
 
 

@@ -311,11 +311,12 @@ class Sitting:
         self.reporter.sample(steps, "".join(words))
 
     def save(self) -> None:
-        """Write the state and the checkpoint, each whole or not at all."""
+        """Write the checkpoint and the state, each whole or not at all."""
         if self.folder is not None:
+            # The state comes last: whoever goes on from it finds its config and tokenizer there.
+            save(self.folder, self.training.model, self.tokenizer, overwrite=True)
             state = self.training.state()
             save_state(self.folder, State(state.arrays, state.facts | {"corpus": self.corpus.source}))
-            save(self.folder, self.training.model, self.tokenizer, overwrite=True)
 
     def try_to_save(self) -> None:
         """Save; a disk that is full now may have room again the next time."""

@@ -8,12 +8,15 @@ A generated block stands between two comments, and what is between them is made 
     <!-- run: minigpt "I love" --model tiny -->          what a command prints, without colour, at 80 columns
     <!-- run: echo "I love" | minigpt score - -->        the same with a text on its standard input
     <!-- run: minigpt "I love" -n 9 # from The model --> the same from the first line that begins so
+    <!-- run: minigpt practice check x.py # exits 1 -->  the same of a command that ends with another status
     <!-- python: print(len(tokenizer)) -->               what Python prints; the model is tiny
     <!-- prints -->                                      what the page's ```python block above it prints
     <!-- lines: minigpt/model.py embed attention -->     a table: line, function, first words of its docstring
+    <!-- lessons: en -->                                 a list of the lessons in that language
     <!-- end -->
 
-The ```python blocks of a page run from top to bottom, as a reader would type them, in an empty folder.
+The ```python blocks of a page run from top to bottom, as a reader would type them, in an empty folder. A
+lesson in Korean has the code of the English one, so what it prints is copied from there.
 """
 
 import argparse
@@ -31,10 +34,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minigpt.cli.commands.lessons import read_lessons
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
-    r"(?P<head><!-- (?P<kind>run|python|prints|lines)(?:: (?P<words>.*?))? -->\n)"
+    r"(?P<head><!-- (?P<kind>run|python|prints|lines|lessons)(?:: (?P<words>.*?))? -->\n)"
     r"(?P<body>.*?)(?P<end><!-- end -->)|^```python\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -53,7 +58,33 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The generated blocks of a page, made anew one after the other."""
+    """The generated blocks of a page, made anew one after the other; a translation has the original's."""
+    original = page.parents[1] / "en" / page.name
+    return copied_blocks(page, original) if is_translation(page) else blocks_made_anew(page)
+
+
+def is_translation(page: Path) -> bool:
+    """Whether a page is a lesson in another language than English."""
+    return page.parent.parent.name == "lessons" and page.parent.name != "en"
+
+
+def copied_blocks(page: Path, original: Path) -> Iterator[Block]:
+    """The blocks of a translated page with what the page that it was made from shows."""
+    pages = [generated(file.read_text(encoding="utf-8")) for file in (page, original)]
+    if [match["head"] for match in pages[0]] != [match["head"] for match in pages[1]]:
+        raise SystemExit(f"{page} has other generated blocks than {original}.")
+    for own, made in zip(*pages, strict=True):
+        start, end = own.span("body")
+        yield Block(start, end, own["words"] or "prints", own["body"], made["body"])
+
+
+def generated(text: str) -> list[re.Match[str]]:
+    """The generated blocks of a text, as they stand there."""
+    return [match for match in BLOCK.finditer(text) if match["code"] is None]
+
+
+def blocks_made_anew(page: Path) -> Iterator[Block]:
+    """The generated blocks of a page, each made by what its comment says."""
     text = page.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     printed = ""
@@ -85,14 +116,17 @@ def run_code(code: str, names: dict[str, Any], folder: str, page: str) -> str:
 
 
 def output_of(words: str) -> str:
-    """A command and what it prints, as a fenced block. A command that fails ends the script."""
+    """A command and what it prints, as a fenced block. One that fails, unasked, ends the script."""
+    words, _, status = words.partition(" # exits ")
     command, _, start = words.partition(" # from ")
     before, _, last = command.rpartition(" | ")
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(last)],
         input=before.removeprefix("echo ").strip('"') + "\n",
-        stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | PLAIN, encoding="utf-8", check=True,
+        stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | PLAIN, encoding="utf-8", check=not status,
     )  # fmt: skip
+    if done.returncode != int(status or 0):
+        raise SystemExit(f"{command}: ended with {done.returncode}, not {status}.")
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     if start:
         lines = ["...", *lines[next(i for i, line in enumerate(lines) if line.startswith(start)) :]]
@@ -124,7 +158,15 @@ def table_of_lines(words: str) -> str:
     return "\n".join([*rows, ""])
 
 
-MAKERS = {"run": output_of, "python": output_of_python, "lines": table_of_lines}
+def list_of_lessons(language: str) -> str:
+    """The lessons of a language with their questions, as a list of links from docs/lessons."""
+    return "".join(
+        f"{lesson.number}. [{lesson.title}]({language}/{lesson.file.name})<br>{lesson.question}\n"
+        for lesson in read_lessons(ROOT / "docs" / "lessons" / language)
+    )
+
+
+MAKERS = {"run": output_of, "python": output_of_python, "lines": table_of_lines, "lessons": list_of_lessons}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-LINES = 5_000  # that a mutant may run; a list may grow while a loop walks through it
+LINES = 5_000  # that a mutant with a loop may run; a list may grow while a loop walks through it
 
 SWAPS = {
     "max": "min", "min": "max", "mean": "sum", "sum": "mean", "tril": "triu", "sqrt": "square", "exp": "exp2",
@@ -113,7 +113,9 @@ def mutants(function: Callable[..., Any], count: int, seed: int) -> Iterator[tup
             exec(compile(source, "<mutant>", "exec"), namespace)
         except (SyntaxError, ValueError):  # a change that is no Python, as a constant that is assigned to
             continue
-        yield source, limited(namespace[plain.__name__])
+        mutant = namespace[plain.__name__]
+        loops = any(isinstance(node, ast.For) and isinstance(node.iter, ast.Name) for node in ast.walk(tree))
+        yield source, limited(mutant) if loops else mutant
         if len(seen) > count:
             return
 

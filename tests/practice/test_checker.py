@@ -139,7 +139,7 @@ def test_two_mistakes_at_once_are_both_named() -> None:
         return softmax(q @ k.T) @ v
 
     report = check("attention_head", attention_head)
-    assert "Two mistakes at once." in report.diagnosis
+    assert "Two mistakes at once:" in report.diagnosis
     assert "The scores are not divided by the root of head_dim." in report.diagnosis
     assert "Every token sees every token" in report.diagnosis
 

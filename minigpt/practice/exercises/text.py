@@ -71,7 +71,9 @@ def in_tokenizer(mine: Function) -> str:
         while (fewer := mine(parts, dict(tokenizer.ranks))) != parts:
             parts = fewer
         ids += [tokenizer.ids[part] for part in parts]
-    return f'With your step "{PROMPT}" becomes the ids {ids}, and {words_after(model(ids)[-1])}'
+    return (
+        f'With your step "{PROMPT}" becomes the ids {ids}. By the whole model, {words_after(model(ids)[-1])}'
+    )
 
 
 MERGE = Exercise(
@@ -245,7 +247,7 @@ SOFTMAX = Exercise(
 # -------------------------------------------------------------------------------------------- temperature
 
 
-def temperature(logits: Array, temperature: float) -> Array:
+def temperature(logits: Array, temperature: float | int) -> Array:
     """Logits become probabilities at a temperature: below 1 sharper, above 1 flatter.
 
     logits       (..., vocab) one score for each token
