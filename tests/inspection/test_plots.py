@@ -17,11 +17,14 @@ from minigpt.inspection import (
     plot_attention,
     plot_logit_lens,
     plot_next_tokens,
+    plot_pushes,
     trace,
 )
 from minigpt.model import GPT2
 from minigpt.sampling import probabilities
 from minigpt.tokenizer import Tokenizer
+from minigpt.training.pairs import Pair
+from minigpt.training.pushes import pushes
 
 IDS = [40, 1842, 198, 3]  # "I", " love", "\n", "$"
 LABELS = ["I", "␣love", r"\n", r"\$"]
@@ -63,6 +66,19 @@ def test_lens(speaking: GPT2, tokenizer: Tokenizer) -> None:
     np.testing.assert_array_equal(ax.images[0].get_array(), lens.probabilities[:, :, 0])
     assert len(ax.texts) == lens.ids[:, :, 0].size
     assert labels(ax.yaxis) == list(lens.names)
+
+
+def test_pushes(speaking: GPT2, tokenizer: Tokenizer) -> None:
+    found = pushes(speaking, tokenizer, Pair("I love", " you", " $"), beta=0.5)
+    ax = plot_pushes(found)
+    answer = found.rejected[-1:]
+    tokens = [*found.chosen, *answer]
+    assert labels(ax.yaxis) == ["␣love", "␣you", r"␣\$"]
+    nll, preference = ax.containers
+    np.testing.assert_allclose([bar.get_width() for bar in nll], [token.nll for token in tokens])
+    np.testing.assert_allclose([bar.get_width() for bar in preference], [token.preference for token in tokens])
+    assert preference[1].get_x() == nll[1].get_width()  # both push up, one after the other
+    ax.figure.canvas.draw()
 
 
 def test_they_draw_into_given_axes(speaking: GPT2, tokenizer: Tokenizer) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import minigpt
 from minigpt.model import GPT2
 from minigpt.parallel import Threads
 from minigpt.training.pairs import Pair, PairIds, answer_logprobs
+from minigpt.training.prefer import PreferenceSettings
 from minigpt.training.preferences import OBJECTIVES, PreferenceLoss, metrics, preference_batch, totals_of
 from minigpt.training.step import batch_gradients
-from tests.parity.reference import load_reference, torch
+from tests.parity.reference import load_reference, reference_logits, torch
 from tests.synthetic import random_gpt2, save_checkpoint
 
 F = torch.nn.functional
@@ -177,3 +179,13 @@ def test_loss_gradient_and_metrics_are_those_of_trl_itself(
     assert {
         name: number for name, number in logged.items() if not name.startswith("logits/")
     } == pytest.approx(ours)
+
+
+def test_transformers_loads_what_a_run_has_saved_and_computes_the_same_logits(tmp_path: Path) -> None:
+    start, tokenizer = minigpt.load("tiny")
+    settings = PreferenceSettings(steps=2)
+    run = minigpt.prefer(start, tokenizer, minigpt.read_pairs("demo"), tmp_path / "kind", settings)
+    ids = np.array(tokenizer.encode("The girl was very"))
+    logits = reference_logits(load_reference(tmp_path / "kind"), ids)
+    assert np.abs(run.model(ids) - logits).max() < 2e-5 * np.abs(logits).max()
+    assert np.abs(start(ids) - logits).max() > 1e-2 * np.abs(logits).max()
