@@ -1,14 +1,15 @@
 """The same tokens after other prompts and by other models, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
 
 from ..sampling import probabilities
 from ..scoring import next_tokens, rank
-from ..tokenizer import bytes_of
+from ..tokenizer import AnyTokenizer, bytes_of
 from .options import PromptOptions
 from .passes import Context, model_name
 from .tables import Column, cut
@@ -33,7 +34,7 @@ class Side:
 
     context: Context
     name: str
-    ids: Ids  # of every token of its vocabulary
+    ids: Ids  # by the bytes of the tokens
     is_another_model: bool
     has_same_vocabulary: bool
     p: Float[np.ndarray, " vocab"]
@@ -46,8 +47,8 @@ class Side:
 
 def comparison_columns(contexts: Sequence[Context], options: PromptOptions) -> list[Column]:
     """Logit, probability and rank of the same tokens in every context; of another model's, the change too."""
-    sides = compare(contexts, options.temperature)
     tokens = compared_tokens(contexts, options)
+    sides = compare(contexts, options.temperature, tokens)
     result = [Column("token", [cut(visible(token), LONGEST_NAME) for token in tokens], style="bold")]
     for side in sides:
         result += side_columns(side, sides[0], tokens, f"T={options.temperature:g}")
@@ -56,17 +57,23 @@ def comparison_columns(contexts: Sequence[Context], options: PromptOptions) -> l
 
 def comparison_notes(contexts: Sequence[Context], options: PromptOptions) -> list[str]:
     """What the numbers say, and how they are to be read."""
-    sides = compare(contexts, options.temperature)
+    sides = compare(contexts, options.temperature, {})
     others = [side for side in sides if side.is_another_model]
     notes = [SAME_MODEL] if len(others) < len(sides) - 1 else []
     notes += [CHANGE] if any(side.has_same_vocabulary for side in others) else []
     return notes + ([OTHER_VOCABULARY] if not all(side.has_same_vocabulary for side in others) else [])
 
 
-def compare(contexts: Sequence[Context], temperature: float) -> list[Side]:
-    """The contexts, each with its vocabulary and what to call it."""
+def compare(contexts: Sequence[Context], temperature: float, tokens: Ids) -> list[Side]:
+    """The contexts, each with what to call it, and the ids of its tokens: of one model, of these alone."""
     first = contexts[0].checkpoint
-    vocabularies = {id(context.checkpoint): vocabulary(context) for context in contexts}
+    is_one_model = all(context.checkpoint is first for context in contexts)
+    vocabularies = {
+        id(context.checkpoint): tokens
+        if is_one_model
+        else vocabulary(context.checkpoint.tokenizer, len(context.logits))
+        for context in contexts
+    }
     models_alone = all(context.checkpoint is not first for context in contexts[1:])
     sides = []
     for context in contexts:
@@ -78,9 +85,9 @@ def compare(contexts: Sequence[Context], temperature: float) -> list[Side]:
     return sides
 
 
-def vocabulary(context: Context) -> Ids:
+@lru_cache(maxsize=8)
+def vocabulary(tokenizer: AnyTokenizer, n_vocab: int) -> Ids:
     """The id of every token of a model, by its bytes; of two alike, the first one."""
-    tokenizer, n_vocab = context.checkpoint.tokenizer, len(context.logits)
     return {bytes_of(tokenizer, token_id): token_id for token_id in reversed(range(n_vocab))}
 
 
@@ -90,21 +97,21 @@ def shared(one: Ids, other: Ids) -> bool:
     return all(larger.get(token) == token_id for token, token_id in smaller.items())
 
 
-def compared_tokens(contexts: Sequence[Context], options: PromptOptions) -> list[bytes]:
-    """The first tokens of the candidates, or else all that are likely in one of the contexts."""
+def compared_tokens(contexts: Sequence[Context], options: PromptOptions) -> dict[bytes, int]:
+    """The first tokens of the candidates, or else all that are likely in one of the contexts; their ids."""
     if options.candidates:
         tokenizer = contexts[0].checkpoint.tokenizer
-        found = [bytes_of(tokenizer, tokenizer.encode(text)[0]) for text in options.candidates]
+        found = [(tokenizer, tokenizer.encode(text)[0]) for text in options.candidates]
     else:
         found = [
-            bytes_of(context.checkpoint.tokenizer, row.id)
+            (context.checkpoint.tokenizer, row.id)
             for context in contexts
             for row in next_tokens(context.logits, context.checkpoint.tokenizer, options.top)
         ]
-    return list(dict.fromkeys(found))
+    return {bytes_of(tokenizer, token_id): token_id for tokenizer, token_id in found}
 
 
-def side_columns(side: Side, first: Side, tokens: Sequence[bytes], temperature: str) -> list[Column]:
+def side_columns(side: Side, first: Side, tokens: Iterable[bytes], temperature: str) -> list[Column]:
     """What one context makes of the tokens. Logits of another vocabulary's tokens are no comparison."""
     ids = [side.ids.get(token) for token in tokens]
     firsts = [first.ids.get(token) for token in tokens]
