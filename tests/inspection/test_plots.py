@@ -76,7 +76,9 @@ def test_pushes(speaking: GPT2, tokenizer: Tokenizer) -> None:
     assert labels(ax.yaxis) == ["␣love", "␣you", r"␣\$"]
     nll, preference = ax.containers
     np.testing.assert_allclose([bar.get_width() for bar in nll], [token.nll for token in tokens])
-    np.testing.assert_allclose([bar.get_width() for bar in preference], [token.preference for token in tokens])
+    np.testing.assert_allclose(
+        [bar.get_width() for bar in preference], [token.preference for token in tokens]
+    )
     assert preference[1].get_x() == nll[1].get_width()  # both push up, one after the other
     ax.figure.canvas.draw()
 
