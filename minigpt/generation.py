@@ -110,6 +110,10 @@ class Continuation:
         self._model, self._hook, self._sampling, self._rng = model, hook, sampling, new_rng(seed)
         self._rng_state = self._rng.bit_generator.state  # to go back to when a choice was interrupted
 
+    def __repr__(self) -> str:
+        end = self.stop_reason or "goes on when it is iterated over"
+        return f"{type(self).__name__}({len(self.ids)} new tokens: {end})"
+
     @property
     def stop_reason(self) -> StopReason | None:
         """Why there is no next token; None if there is one."""
@@ -341,6 +345,10 @@ class TextGeneration(Iterator[str]):
         self.text = ""
         self.stop_reason: StopReason | None = None
         self._generation, self._stream, self._held = generation, TextStream(tokenizer), ""
+
+    def __repr__(self) -> str:
+        end = self.stop_reason or "goes on when it is iterated over"
+        return f"TextGeneration({self.text!r}: {end})"
 
     @property
     def ids(self) -> list[int]:

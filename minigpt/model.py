@@ -16,7 +16,7 @@ Sources: Radford et al. 2019, section 2.3; openai/gpt-2, model.py; transformers,
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
@@ -154,13 +154,18 @@ def block(x: Residual, p: Block, layer: int, call: Call) -> Residual:
     return hook("resid_post", x + mlp(ln_2, p.mlp, call.within("mlp")))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GPT2:
     """A config and its parameters. Calling it maps ids to logits and changes nothing but the cache."""
 
     config: Config
-    parameters: Parameters = field(repr=False)
-    block: Callable[..., Any] | None = field(default=None, repr=False)  # in the place of the one above
+    parameters: Parameters
+    block: Callable[..., Any] | None = None  # in the place of the one above
+
+    def __repr__(self) -> str:
+        c = self.config
+        layers = f"{c.n_layer} blocks of {c.n_embd} numbers, {c.n_head} heads"
+        return f"GPT2({n_parameters(self):,} parameters: {layers}, {c.n_positions:,} positions)"
 
     @np.errstate(all="ignore")  # of weights near the float32 limit, of a scale set to 0: sampling refuses
     def __call__(

@@ -51,7 +51,7 @@ ARRAYS = [
 MISTAKES = ["list", "all", "erf-gelu", "no-mask", "post-norm", "x", "", "\x1b"]
 FILES = ["text.txt", "not-utf-8.txt", "empty.txt", "nul.txt", "one.txt", "none.txt", "", "-"]
 OPTIONS = {
-    "": ["--temperature", "--top-k", "--top-p", "--min-p", "--top", "-n", "--seed"],
+    "": ["--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--top", "-n", "--seed"],
     "score": ["--stride", "--top"], "attention": ["--layer", "--head", "--position"],
     "lens": ["--position", "--top"], "attribution": ["--position"], "break": ["-n"], "map": [],
 }  # fmt: skip
@@ -105,11 +105,17 @@ def option(command: str, rng: random.Random, home: Path) -> list[str]:
         page = rng.choice([str(home / "page.html"), str(home), str(home / "none" / "page.html"), "", "\0"])
         one = ["--stop", rng.choice(TEXTS)]
         several = [rng.choice(["--candidates", "--compare"]), rng.choice(TEXTS), rng.choice(TEXTS)]
-        return rng.choice([one, several, several, ["--html", page]])
-    if command in ("attention", "lens", "attribution"):
+        model = ["--compare-model", str(home / rng.choice(["good", "too-large", "none"]))]
+        other = rng.choice([["--html", page], model])
+        if rng.random() < 0.7:
+            return rng.choice([one, several, several, other])
+    if command == "score" and rng.random() < 0.5:
+        return ["--special"]
+    if command in ("", "score", "attention", "lens", "attribution"):
         patch = ["--patch", rng.choice(ARRAYS), "--patch-from", rng.choice(TEXTS)]
         token = [rng.choice(["--token", "--against"]), rng.choice(TEXTS)]
-        return rng.choice([["--ablate", rng.choice(ARRAYS)], patch, patch[:2], token])
+        changes = [["--ablate", rng.choice(ARRAYS)], patch, patch[:2]]
+        return rng.choice(changes if command in ("", "score") else [*changes, token])
     return ["--unknown"] if rng.random() < 0.1 else []
 
 
@@ -134,7 +140,15 @@ def try_words(words: list[str], stdin: bytes) -> tuple[object, str]:
 
 def judge(status: object, out: str, err: str, as_json: bool) -> str:
     """What is wrong with a status and what was printed, or nothing."""
-    notes = err.count("\n") - ("the prompt is empty" in err) - ("wrote" in err)
+    expected = (
+        "prompt is empty",
+        "--patch-from is empty",
+        "wrote",
+        "<|endoftext|>",
+        "left out",
+        "is no command",
+    )
+    notes = sum(not any(words in line for words in expected) for line in err.splitlines())
     if status not in (0, 1, 2):
         return f"ended with {status}: {err}"
     if "a bug in minigpt" in err:

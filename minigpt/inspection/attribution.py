@@ -25,6 +25,7 @@ from ..hooks import Hook
 from ..model import GPT2
 from ..parameters import Block
 from .intervention import check_index
+from .notebook import html_table
 from .tracing import Trace, trace
 
 KEPT = ("wte", "wpe", "h.*.attn.mixed", "h.*.mlp.out", "ln_f.scale", "logits")
@@ -65,6 +66,17 @@ class Attribution:
     def total(self) -> float:
         """The sum of the parts: the logit, but for rounding."""
         return sum(self.parts.values())
+
+    def __repr__(self) -> str:
+        what = f"token {self.token}" + ("" if self.against is None else f" minus token {self.against}")
+        largest = sorted(self.parts.items(), key=lambda part: -abs(part[1]))[:5]
+        shares = ", ".join(f"{name} {share:+.2f}" for name, share in largest)
+        return f"Attribution({what} after position {self.position}: {self.logit:.3f}; {shares}, ...)"
+
+    def _repr_html_(self) -> str:
+        """The parts, the largest first."""
+        parts = sorted(self.parts.items(), key=lambda part: -abs(part[1]))
+        return html_table(["part", "share"], [(name, f"{share:+.4f}") for name, share in parts])
 
 
 @np.errstate(all="ignore")  # as in the model itself

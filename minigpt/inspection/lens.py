@@ -20,6 +20,7 @@ from ..model import GPT2, Residual, layer_norm
 from ..sampling import probabilities
 from ..scoring import largest
 from .intervention import Position, chosen
+from .notebook import html_table
 from .tracing import Trace, trace
 
 
@@ -41,6 +42,22 @@ class Lens:
     ids: Int[np.ndarray, "depth tokens top"]  # best first
     logits: Float[np.ndarray, "depth tokens top"]
     probabilities: Float[np.ndarray, "depth tokens top"]
+
+    def __repr__(self) -> str:
+        depths, tokens, top = self.ids.shape
+        return (
+            f"Lens({depths} depths, {tokens} tokens, the likeliest {top} of each: ids, logits, probabilities)"
+        )
+
+    def _repr_html_(self) -> str:
+        """For every depth the likeliest token's id and probability after each token."""
+        headers = ["depth", *(f"after token {number}" for number in range(self.ids.shape[1]))]
+        best = zip(self.names, self.ids[..., 0], self.probabilities[..., 0], strict=True)
+        rows = [
+            [name, *(f"{i} ({100 * p:.0f}%)" for i, p in zip(ids, chances, strict=True))]
+            for name, ids, chances in best
+        ]
+        return html_table(headers, rows)
 
 
 def residual_names(model: GPT2) -> list[str]:

@@ -24,8 +24,9 @@ from numpy.typing import ArrayLike
 from ..checks import checked_ids
 from ..errors import InputError
 from ..hooks import Hook
-from ..model import GPT2
+from ..model import GPT2, Cache
 from .intervention import chain
+from .notebook import html_table
 
 LARGE = 1 << 20  # bytes; `trace` by default computes what is larger only when it is asked for
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of the installation
@@ -73,11 +74,15 @@ class Trace(Mapping[str, np.ndarray]):
         hook: Hook | None,
         names: Iterable[str] | None,
         logits_to_keep: int,
+        cache: Cache = None,
     ) -> None:
         self.model, self.ids, self.hook, self.logits_to_keep = model, ids, hook, logits_to_keep
+        self._cache = cache
         self.intermediates: dict[str, Intermediate] = {}
         self._kept: dict[str, np.ndarray] = {}
         patterns = None if names is None else tuple(names)
+        if cache is not None:
+            patterns = ("*",)  # it moves on, and nothing can be computed a second time
         self._run(lambda name, array: array.nbytes <= LARGE if patterns is None else matches(name, patterns))
         for pattern in patterns or ():
             self._names(pattern)
@@ -93,7 +98,8 @@ class Trace(Mapping[str, np.ndarray]):
                 self._kept[name].flags.writeable = False
             return array
 
-        self.model(self.ids, hook=chain(self.hook, record), logits_to_keep=self.logits_to_keep)
+        hook = chain(self.hook, record)
+        self.model(self.ids, cache=self._cache, hook=hook, logits_to_keep=self.logits_to_keep)
 
     def _names(self, pattern: str) -> list[str]:
         names = [name for name in self.intermediates if matches(name, (pattern,))]
@@ -147,6 +153,10 @@ class Trace(Mapping[str, np.ndarray]):
         head = f"{len(self)} intermediates of one forward pass, {len(self._kept)} of them kept"
         return "\n".join((head, *(line if len(line) <= 120 else f"{line[:119]}…" for line in lines)))
 
+    def _repr_html_(self) -> str:
+        rows = [[*row, found.where, found.function, found.code] for row, found in self._rows()]
+        return html_table(["name", "shape", "line", "function", "code"], rows)
+
     def _rows(self) -> Iterator[tuple[tuple[str, str], Intermediate]]:
         """One row per array; the blocks, which are alike, share theirs."""
         seen = set()
@@ -170,13 +180,15 @@ def trace(
     names: str | Iterable[str] | None = None,
     hook: Hook | None = None,
     logits_to_keep: int = 0,
+    cache: Cache = None,
 ) -> Trace:
     """Run the model once and remember what happened inside.
 
     `names` are patterns of what to keep, such as "h.*.attn.weights"; without them every array of at most
     a megabyte is kept. The others are listed too, and computed when asked for. With a `hook`, the trace
-    shows what the model went on with; `logits_to_keep` is the model's own. Raises `InputError` for ids
-    that the model cannot take, and for a pattern that matches nothing.
+    shows what the model went on with; `logits_to_keep` is the model's own. With a `cache` the ids continue
+    the tokens in it, and all is kept. Raises `InputError` for ids that the model cannot take, and for a
+    pattern that matches nothing.
     """
     patterns = (names,) if isinstance(names, str) else names
     if patterns is not None:
@@ -185,7 +197,7 @@ def trace(
             if not isinstance(pattern, str):
                 raise InputError(f"names: found {pattern!r}; give patterns such as 'h.*.attn.weights'.")
     copy = np.array(checked_ids(ids, model.config))  # which nobody changes before the model runs again
-    return Trace(model, copy, hook, patterns, logits_to_keep)
+    return Trace(model, copy, hook, patterns, logits_to_keep, cache)
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ..checkpoints.find import OFFICIAL, find, official_here
 from ..checkpoints.load import load
 from ..cli.passes import prompt_ids
 from ..errors import InputError, MiniGPTError
+from ..model import n_parameters
 from ..scoring import largest
 from ..tokenizer import text_of
 from . import numbers
@@ -32,6 +34,7 @@ from .numbers import Pass
 
 MOST_CONTEXTS, MOST_DRAWN, MOST_CHARACTERS = 6, 512, 20_000
 LONGEST_SECONDS, MOST_WAITING, KEPT_PASSES, KEPT_MODELS = 30.0, 16, 6, 3
+SMALL = 50_000_000  # parameters
 Question = dict[str, Any]
 
 
@@ -53,6 +56,7 @@ class Answers:
         self.passes: OrderedDict[tuple[str, tuple[int, ...]], Pass] = OrderedDict()
         self.newest: OrderedDict[str, int] = OrderedDict()  # the number of each page's last question
         self.computing = threading.Lock()
+        self.blas = ThreadpoolController()
         self.waiting = threading.BoundedSemaphore(MOST_WAITING)
 
     def answer(self, question: Question) -> dict[str, Any]:
@@ -74,7 +78,7 @@ class Answers:
         if asked not in kinds:
             raise InputError(f"ask: found {asked!r}; expected one of {', '.join(kinds)}.")
         self.note(question)
-        with self.turn():
+        with self.turn(), self.blas.limit(limits=self.threads(), user_api="blas"):
             self.check(question)
             return kinds[asked](question)
 
@@ -89,6 +93,11 @@ class Answers:
         """Raise `StaleError` if the page has asked something newer."""
         if question["number"] < self.newest.get(question["page"], 0):
             raise StaleError("a newer question has come.")
+
+    def threads(self) -> int | None:
+        """One thread of BLAS while all models are small: their products end before more had begun."""
+        sizes = [n_parameters(speaker.model) for speaker in self.speakers.values()]
+        return 1 if max(sizes) < SMALL else None
 
     @contextmanager
     def turn(self) -> Any:

@@ -74,7 +74,8 @@ def copied_blocks(page: Path, original: Path) -> Iterator[Block]:
     if [match["head"] for match in pages[0]] != [match["head"] for match in pages[1]]:
         raise SystemExit(f"{page} has other generated blocks than {original}.")
     for own, made in zip(*pages, strict=True):
-        yield Block(*own.span("body"), own["words"] or "prints", own["body"], made["body"])
+        start, end = own.span("body")
+        yield Block(start, end, own["words"] or "prints", own["body"], made["body"])
 
 
 def generated(text: str) -> list[re.Match[str]]:

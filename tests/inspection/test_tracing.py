@@ -13,6 +13,7 @@ from minigpt.errors import InputError, MiniGPTError
 from minigpt.inspection import MISTAKES, ablate, trace
 from minigpt.inspection import tracing as tracing_module
 from minigpt.inspection.intervention import hook_names
+from minigpt.inspection.notebook import html_table
 from tests.synthetic import random_gpt2
 
 IDS = [3, 1, 4, 1, 5]
@@ -165,3 +166,21 @@ def test_the_arrays_are_read_only_and_those_of_a_hook_stay_as_they_are() -> None
 def test_what_is_known_about_an_array_can_be_stored() -> None:
     made = trace(MODEL, IDS).intermediates["wte"]
     assert pickle.loads(pickle.dumps(made)) == made
+
+
+def test_a_trace_that_goes_on_from_a_cache() -> None:
+    whole, cache = trace(MODEL, IDS, names="*"), MODEL.new_cache()
+    MODEL(IDS[:2], cache=cache)
+    rest = trace(MODEL, IDS[2:], cache=cache)
+    np.testing.assert_allclose(rest["logits"], whole["logits"][2:], rtol=0, atol=1e-4)
+    assert rest["h.0.attn.weights"].shape[-2:] == (len(IDS) - 2, len(IDS))
+    assert cache.lengths == len(IDS)
+    some = trace(MODEL, IDS[:1], names="logits", cache=MODEL.new_cache())
+    np.testing.assert_array_equal(some["wte"], MODEL.parameters.wte[IDS[:1]])
+
+
+def test_a_notebook_shows_tables_in_which_names_are_text() -> None:
+    shown = trace(MODEL, IDS)._repr_html_()
+    assert shown.count("<tr>") == 24
+    assert "model.py:" in shown
+    assert html_table(["<b>"], [["<script>"]]).count("&lt;") == 2
