@@ -8,6 +8,8 @@
 - `data`: files -> texts -> tokens -> windows
 - `losses`, `step`: a batch and its loss -> gradients, by several threads
 - `optimizer`, `flat`: gradients -> changes of the parameters, which lie in one buffer
+- `pairs`, `preferences`: two answers to a prompt -> losses that prefer one (ORPO, DPO); `prefer`: a run with
+  them, `before_after`: what it has changed; `pushes`: how hard one pair pushes each token
 - `loop`, `settings`: the run; `evaluation`, `curve`: how it went; `state`: what it keeps
 """
 

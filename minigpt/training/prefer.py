@@ -19,7 +19,7 @@ from ..errors import NumericsError
 from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..parameters import arrays_by_name, read_only
-from ..ranges import check_range
+from ..ranges import Number, check_range
 from ..tape import check_differentiable
 from ..tokenizer import Tokenizer
 from .before_after import Evaluation, Look
@@ -48,22 +48,18 @@ class PreferenceSettings:
     """
 
     loss: str | Objective = "orpo"
-    beta: float | None = None  # how much the pair's own loss weighs; 1 for ORPO, 0.1 for DPO
+    beta: Number | None = None  # how much the pair's own loss weighs; 1 for ORPO, 0.1 for DPO
     steps: int = 20
     batch_size: int = 6  # pairs in a batch
     accumulation: int = 1  # batches whose gradients a step adds up
-    learning_rate: float | None = (
-        None  # at its peak; 2e-4 for a model as wide as tiny, the wider, the smaller
-    )
+    learning_rate: Number | None = None  # at its peak: 2e-4 for tiny; the wider a model, the smaller
     completion_only_loss: bool = False  # the NLL covers the answer alone, and not the prompt
     end_of_text: bool = False  # every answer ends with the token that stands between texts
     seed: int = 0
     threads: int | None = None  # as many as there are cores
 
     def __post_init__(self) -> None:
-        checked_objective(self.loss)
-        if self.beta is not None:
-            check_range("beta", self.beta)
+        checked_objective(self.loss).weight(self.beta)
         for name in ("steps", "batch_size", "accumulation", "learning_rate", "seed", "threads"):
             value = getattr(self, name)
             if value is not None:
@@ -77,7 +73,7 @@ class PreferenceSettings:
     @property
     def weight(self) -> float:
         """The β of the run."""
-        return self.objective.default_beta if self.beta is None else self.beta
+        return self.objective.weight(self.beta)
 
 
 @dataclass(frozen=True)
@@ -233,7 +229,7 @@ class PreferenceTraining:
     @property
     def peak(self) -> float:
         """The learning rate at its highest."""
-        return self.settings.learning_rate or 2e-4 * 192 / self.reference.config.n_embd
+        return float(self.settings.learning_rate or 2e-4 * 192 / self.reference.config.n_embd)
 
     def step(self, threads: Threads) -> PreferenceStep:
         """Learn from the next pairs, a batch at a time; their gradients are added up."""

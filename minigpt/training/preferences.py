@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ..errors import InputError
+from ..ranges import Number, check_range
 from ..scoring import log_odds_of, log_odds_slope
 from .losses import Batch, PerToken
 from .pairs import Logprobs, PairIds, Rows, rows_of
@@ -85,6 +86,13 @@ class Objective:
     nll: bool  # the mean of −log p over all tokens of all chosen texts
     default_beta: float = 1.0
     has_reference: bool = False  # whether the pair's loss looks at the model before training
+
+    def weight(self, beta: Number | None) -> float:
+        """The β to use. Raises `InputError` for one that is no weight."""
+        if beta is None:
+            return self.default_beta
+        check_range("beta", beta)
+        return float(beta)
 
 
 OBJECTIVES = {

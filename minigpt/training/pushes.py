@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..model import GPT2, softmax
-from ..ranges import check_range
+from ..ranges import Number
 from ..scoring import largest
 from ..tape import target_logprobs
 from ..tokenizer import AnyTokenizer, text_of, token_text
@@ -87,7 +87,7 @@ def pushes(
     tokenizer: AnyTokenizer,
     pair: Pair,
     loss: str | Objective = "orpo",
-    beta: float | None = None,
+    beta: Number | None = None,
     *,
     completion_only_loss: bool = False,
     end_of_text: bool = False,
@@ -97,16 +97,14 @@ def pushes(
     The model is its own reference, as before the first step. Raises `InputError` for what is no pair.
     """
     objective = checked_objective(loss)
-    beta = objective.default_beta if beta is None else beta
-    check_range("beta", beta)
+    weight = objective.weight(beta)
     ids = encode_pair(tokenizer, pair, model.config.n_positions, end_of_text)
     rows = rows_of([(ids.prompt, answer) for answer in ids.answers])
     x, head = last_vectors(model, rows.ids), model.parameters.lm_head
     logprobs = target_logprobs(x, head, rows.targets).astype(np.float64)
-    both = PreferenceLoss(
-        objective, beta, rows, [tuple(row[mask] for row, mask in zip(logprobs, rows.is_answer, strict=True))],
-        totals_of([ids], completion_only_loss), completion_only_loss,
-    )  # fmt: skip
+    answers = [tuple(row[mask] for row, mask in zip(logprobs, rows.is_answer, strict=True))]
+    totals = totals_of([ids], completion_only_loss)
+    both = PreferenceLoss(objective, weight, rows, answers, totals, completion_only_loss)
     value, total = both(logprobs)
     nll = replace(both, objective=replace(objective, pair=None))(logprobs)[1]
     chosen, rejected = (tokens_of(tokenizer, rows, row, logprobs, nll, total - nll) for row in (0, 1))
@@ -115,7 +113,7 @@ def pushes(
     context = text_of(tokenizer, [*ids.prompt, *ids.chosen[:n_common]])
     moves = list(logit_pushes(tokenizer, x[0, position] @ head.T, rows, total, position))
     return Pushes(
-        objective.name, float(beta), value, log_odds_ratio_of(both.pairs[0]), chosen, rejected, context,
+        objective.name, weight, value, log_odds_ratio_of(both.pairs[0]), chosen, rejected, context,
         [move for move in moves[:MOVED] if move.push > 0], [move for move in moves[MOVED:] if move.push < 0],
     )  # fmt: skip
 

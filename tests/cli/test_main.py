@@ -297,7 +297,15 @@ INTEGERS = {
 OF_COMMANDS = [
     ("attention", "--layer"), ("attention", "--head"), ("attention", "--position"), ("lens", "--position"),
     ("lens", "--top"), ("attribution", "--position"), ("score", "--stride"), ("score", "--top"),
-    ("break", "-n"), ("live", "--port"),
+    ("break", "-n"), ("live", "--port"), ("prefer", "--steps"), ("prefer", "--batch-size"),
+    ("prefer", "--accumulation"), ("prefer", "--seed"), ("prefer", "--threads"), ("prefer", "--explain"),
+    ("train", "--vocab-size"), ("train", "--n-layer"), ("train", "--n-head"), ("train", "--n-embd"),
+    ("train", "--n-positions"), ("train", "--steps"), ("train", "--batch-size"), ("train", "--seed"),
+    ("train", "--threads"), ("gradients", "--top"), ("practice", "--hint"),
+]  # fmt: skip
+NUMBERS_OF_COMMANDS = [
+    ("prefer", "--beta"), ("prefer", "--learning-rate"), ("train", "--minutes"), ("train", "--learning-rate"),
+    ("train", "--weight-decay"),
 ]  # fmt: skip
 
 
@@ -322,6 +330,13 @@ def test_the_commands_say_it_likewise(run: Run, command: str, option: str, value
     assert option in message
 
 
+@pytest.mark.parametrize(("command", "option"), NUMBERS_OF_COMMANDS, ids=map(" ".join, NUMBERS_OF_COMMANDS))
+def test_and_so_they_do_for_numbers_that_are_not_whole(run: Run, command: str, option: str) -> None:
+    message = run(command, "erf-gelu", f"{option}=abc", status=2).err
+    assert f"{option}: found 'abc'; it must be " in message
+    assert message.endswith(f"(see `minigpt {command} --help`)\n")
+
+
 def test_every_numeric_option_has_a_test() -> None:
     parsers = {"": cli.prompt_parser()}
     for name in cli.COMMANDS:
@@ -332,7 +347,8 @@ def test_every_numeric_option_has_a_test() -> None:
         for action in parser._actions
         if action.type is int or "number" in getattr(action.type, "__qualname__", "")
     }
-    assert found == {("", option) for option in [*NUMBERS, *INTEGERS]} | set(OF_COMMANDS)
+    of_commands = {*OF_COMMANDS, *NUMBERS_OF_COMMANDS}
+    assert found == {("", option) for option in [*NUMBERS, *INTEGERS]} | of_commands
 
 
 def failing(error: BaseException) -> Callable[..., Any]:

@@ -130,9 +130,9 @@ def test_a_prompt_that_is_cut_is_told_on_standard_error(run: Run, tmp_path: Path
         (["--explain", "0"], "--explain is 0; demo has pairs 1 to 200."),
         (["--explain", "3", "--out", "x"], "--explain trains nothing; leave --out"),
         (["--html", "x.html"], "--html shows the pushes of one pair; say which"),
-        (["--steps", "0"], "--steps is 0; it must be an integer, 1 or above."),
-        (["--beta", "-1"], "--beta is -1.0; it must be a finite number, 0 or above."),
-        (["--learning-rate", "0"], "--learning-rate is 0.0; it must be above 0"),
+        (["--steps", "0"], "--steps: found '0'; it must be an integer, 1 or above"),
+        (["--beta", "-1"], "--beta: found '-1'; it must be a finite number, 0 or above"),
+        (["--learning-rate", "0"], "--learning-rate: found '0'; it must be above 0"),
         (["--loss", "kto"], "invalid choice: 'kto'"),
     ],
 )

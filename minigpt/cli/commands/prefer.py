@@ -16,7 +16,7 @@ from ...training.prefer import PreferenceReporter, PreferenceRun, PreferenceSett
 from ...training.preferences import OBJECTIVES
 from ...training.pushes import page_of, pushes
 from ..document import print_json
-from ..options import SEVERAL, ModelOptions, add_model_options, file_name, text
+from ..options import SEVERAL, ModelOptions, add_model_options, file_name, number, text
 from ..passes import Checkpoint, model_document, open_model
 from ..pushes import tell_pushes
 from ..tables import Column, console, print_items, print_table
@@ -101,23 +101,26 @@ def add_loss_options(group: argparse._ArgumentGroup) -> None:
         "--loss",
         choices=tuple(OBJECTIVES),
         default="orpo",
-        help="what is minimised; sft: the NLL alone (orpo)",
+        help="what is minimised (orpo)",
     )
-    group.add_argument("--beta", metavar="B", type=float, help="weight of the preference (orpo 1, dpo 0.1)")
-    group.add_argument("--steps", metavar="N", type=int, help="steps of the optimizer (20)")
-    group.add_argument("--batch-size", metavar="N", type=int, help="pairs in a batch (6)")
-    group.add_argument("--accumulation", metavar="N", type=int, help="batches in a step (1)")
-    group.add_argument(
-        "--learning-rate", metavar="R", type=float, help="at its peak (2e-4 for tiny; the wider, the smaller)"
-    )
+    numbers: dict[str, tuple[type[int] | type[float], str]] = {
+        "beta": (float, "weight of the preference (orpo 1, dpo 0.1)"),
+        "steps": (int, "steps of the optimizer (20)"),
+        "batch_size": (int, "pairs in a batch (6)"),
+        "accumulation": (int, "batches in a step (1)"),
+        "learning_rate": (float, "at its peak (0.0384 / n_embd, which is 2e-4 for tiny)"),
+        "seed": (int, "decides the order of the pairs (0)"),
+        "threads": (int, "threads (as many as cores)"),
+    }
+    for name, (kind, what) in numbers.items():
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, metavar="N", type=number(name, kind), help=what)
     group.add_argument(
         "--completion-only-loss", action="store_true", help="the NLL covers the answer without the prompt"
     )
     group.add_argument(
         "--end-of-text", action="store_true", help="answers end with the token that stands between texts"
     )
-    group.add_argument("--seed", metavar="S", type=int, help="decides the order of the pairs (0)")
-    group.add_argument("--threads", metavar="N", type=int, help="threads (as many as cores)")
 
 
 def run(options: Options) -> None:
