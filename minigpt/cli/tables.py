@@ -118,7 +118,7 @@ def print_table(
             print_items(out, [note], indent + 2, "dim")
     else:
         for row in range(len(kept[0].cells)):
-            print_lines(out, [stacked_cell(kept[0], row, room)], indent)
+            out.print(Padding(stacked_cell(kept[0], row, room), (0, 0, 0, indent), expand=False))
             print_items(out, stacked_items(kept[1:], row), indent + 2)
             print_items(out, notes[row : row + 1], indent + 2, "dim")
 
