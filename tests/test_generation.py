@@ -477,7 +477,7 @@ def test_arguments_of_another_type_are_refused_in_words() -> None:
         "seed is [1 2]; it must be an integer",
         "stop_ids: found str; expected token ids, or None.",
         "stop_ids: found list; expected token ids",
-        "ids: found NoneType; expected a row of ids",
+        "prompts: found NoneType; expected several rows of ids",
         "stop: found int; expected a text, a list of texts, or None.",
         "prompt: found shape (2, 2); expected one text",
         "continuation: found shape (1, 2); expected one text",
