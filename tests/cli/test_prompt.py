@@ -95,8 +95,8 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a vocabulary of its own."""
     folder = tmp_path_factory.mktemp("korean") / "model"
-    tokenizer = Tokenizer.train(["나는 너를 사랑해 I love you " * 20], vocab_size=310)
-    save(folder, random_gpt2(vocab_size=310, n_positions=40), tokenizer)
+    tokenizer = Tokenizer.train(["나는 너를 사랑해 I love you " * 20], vocab_size=285)
+    save(folder, random_gpt2(vocab_size=285, n_positions=40), tokenizer)
     return folder
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ...errors import InputError, notice
 from ...files import write_whole
+from ...tokenizer import Tokenizer
 from ...training.before_after import Evaluation, TokenChange, changes
 from ...training.pairs import Pair, read_pairs
 from ...training.prefer import PreferenceReporter, PreferenceRun, PreferenceSettings, PreferenceStep, prefer
