@@ -10,6 +10,7 @@ import pytest
 
 from minigpt.checkpoints.saving import save
 from minigpt.cli.main import main
+from minigpt.cli.terminal import percent
 from minigpt.model import GPT2
 from minigpt.sampling import Sampling
 from minigpt.scoring import continuation_logprob
@@ -132,7 +133,7 @@ def test_another_vocabulary_is_compared_by_text(run: Run, document: Run, korean:
     other = document("I love", "--compare-model", str(korean), "--candidates", " you")["comparisons"][0]
     candidate = other["candidates"][0]
     assert len(candidate["ids"]) == 1
-    assert f"{100 * candidate['probability']:.1f}%" in row
+    assert percent(candidate["probability"]) in row
     assert row.endswith(f"{candidate['rank']}")
     assert f"{candidate['logit']:.2f}" not in row  # of another scale
     absent = next(line for line in table.splitlines() if "␣zebra" in line)
