@@ -8,7 +8,7 @@ import numpy as np
 from minigpt.fast import FastGPT2
 from minigpt.model import GPT2
 from minigpt.parameters import MLP, Attention, Block, Config, LayerNorm, Linear, Parameters
-from scripts.make_checkpoint import Tensors, random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import Tensors, random_tensors, write_checkpoint
 
 SMALL = {"vocab_size": 307, "n_positions": 48, "n_embd": 32, "n_layer": 3, "n_head": 4}
 

@@ -30,8 +30,8 @@ from minigpt.cli.main import main
 from minigpt.generation import generate_batch
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
-from scripts import fuzz_command_line
-from scripts.make_checkpoint import random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
+from scripts.fuzz import command_line as fuzz_command_line
 from tests.hub_stub import HubStub, Redirect, Stall, Status
 from tests.synthetic import parameters_of, random_gpt2, save_checkpoint
 

@@ -6,7 +6,7 @@
 Every engine runs in a process of its own. All engines take turns on every task, round after round, so that a
 noisy minute hurts all of them and all tasks, and medians are compared. What the machine can do at most is
 measured in the same run: the bare matrix-vector products over the same weights, memory bandwidth, and BLAS's
-peak. Without `--checkpoint` a random one of the official size is made (scripts/make_checkpoint.py).
+peak. Without `--checkpoint` a random one of the official size is made (scripts/benchmark/checkpoint.py).
 """
 
 import argparse
@@ -25,8 +25,8 @@ from statistics import median
 from typing import Any
 
 from minigpt.parameters import Config
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 from scripts.benchmark.engines import ENGINES
-from scripts.make_checkpoint import random_tensors, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -173,7 +173,7 @@ def main() -> None:
     """Update the pages."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="files (README.md and docs/)")
-    for page in parser.parse_args().pages:
+    for page in map(Path.resolve, parser.parse_args().pages):
         text = page.read_text(encoding="utf-8")
         for block in reversed(list(blocks(page))):
             text = text[: block.start] + block.new + text[block.end :]

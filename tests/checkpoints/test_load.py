@@ -28,7 +28,7 @@ from minigpt.errors import CheckpointError, ConfigError, InputError, MiniGPTErro
 from minigpt.model import GPT2, n_parameters, named_parameters
 from minigpt.parameters import Config, Parameters, arrays_by_name, build, parameter_shapes
 from minigpt.tokenizer import Tokenizer
-from scripts.make_checkpoint import random_tensors, write_checkpoint, write_safetensors
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint, write_safetensors
 from tests.synthetic import SMALL, parameters_of, random_gpt2, save_checkpoint
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

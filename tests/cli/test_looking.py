@@ -27,7 +27,7 @@ from minigpt.inspection import (
 from minigpt.inspection.ledger import Reference, Row
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
-from scripts.make_checkpoint import random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 from tests.inspection.conftest import FULL_VOCABULARY
 from tests.synthetic import random_gpt2, save_checkpoint
 

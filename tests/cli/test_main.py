@@ -26,7 +26,7 @@ from minigpt.cli import passes
 from minigpt.cli.main import main
 from minigpt.model import GPT2
 from minigpt.tokenizer import Tokenizer
-from scripts.make_checkpoint import random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 from tests.cli.conftest import Run
 
 PROGRAM = (sys.executable, "-m", "minigpt")

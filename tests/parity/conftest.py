@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minigpt.parameters import Config
-from scripts.make_checkpoint import random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 
 REFEREE_ROWS: list[tuple[str, int, float, float, float, float]] = []
 

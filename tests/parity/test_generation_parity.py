@@ -13,7 +13,7 @@ from minigpt.model import GPT2
 from minigpt.parameters import Config
 from minigpt.sampling import repetition_penalty
 from minigpt.tokenizer import Tokenizer
-from scripts.make_checkpoint import random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 from tests.parity.reference import load_reference, reference_logits, torch
 from tests.synthetic import SMALL
 

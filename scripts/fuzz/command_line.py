@@ -1,7 +1,7 @@
 """Type words that do not belong together after `minigpt`, and see that it survives.
 
-    python scripts/fuzz_command_line.py --cases 5000 --seed 1
-    python scripts/fuzz_command_line.py --seed 1 --case 4711         # one command line again
+    python -m scripts.fuzz.command_line --cases 5000 --seed 1
+    python -m scripts.fuzz.command_line --seed 1 --case 4711         # one command line again
 
 Commands, options and values come from lists of the usual, the odd and the impossible; the models are a small
 random one, one whose weights are too large for float32, and folders that hold none. A command line survives
@@ -25,11 +25,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from minigpt.cli.main import main as minigpt
 from minigpt.parameters import Config
-from scripts.make_checkpoint import random_tensors, write_checkpoint
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 
 SECONDS = 5.0
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202e]")

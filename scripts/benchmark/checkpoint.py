@@ -1,7 +1,7 @@
 """Make a GPT-2 checkpoint with seeded random weights, in exactly the layout of the official files.
 
-    python scripts/make_checkpoint.py random-gpt2                          # the size of the official gpt2
-    python scripts/make_checkpoint.py random-small --n_layer 2 --n_embd 64 --n_head 4
+    python -m scripts.benchmark.checkpoint random-gpt2    # the size of the official gpt2
+    python -m scripts.benchmark.checkpoint random-small --n_layer 2 --n_embd 64 --n_head 4
 
 It answers nonsense, but at the official size and with the magnitudes of trained weights, outlier
 channels included, so that logits are tens and rounding errors show as they do with the real model. The
