@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -85,7 +84,6 @@ def compare(contexts: Sequence[Context], temperature: float, tokens: Ids) -> lis
     return sides
 
 
-@lru_cache(maxsize=8)
 def vocabulary(tokenizer: AnyTokenizer, n_vocab: int) -> Ids:
     """The id of every token of a model, by its bytes; of two alike, the first one."""
     return {bytes_of(tokenizer, token_id): token_id for token_id in reversed(range(n_vocab))}

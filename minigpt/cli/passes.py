@@ -18,7 +18,7 @@ from ..hooks import Hook
 from ..inspection.intervention import ablate, chain, patch
 from ..inspection.tracing import trace
 from ..model import GPT2, n_parameters
-from ..tokenizer import AnyTokenizer, Tokenizer, bytes_of, encode_prompt, text_of
+from ..tokenizer import AnyTokenizer, bytes_of, encode_prompt, text_of
 from .options import ChangeOptions, ModelOptions, PromptOptions, SubjectOptions
 from .terminal import harmless, visible_token
 from .text_files import read_prompt
@@ -37,7 +37,7 @@ class Checkpoint:
 
     source: Source
     model: GPT2
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
 
     def label(self, token_id: int) -> str:
         """A token for the eye: nothing invisible, nothing that steers the terminal."""

@@ -176,7 +176,8 @@ def check_target(model: GPT2, name: str, head: int | None) -> None:
 def check_index(what: str, number: object, n: int, kind: str = "") -> None:
     """Raise `InputError` unless this is the number of one of the model's n layers, heads or tokens."""
     if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < n:
-        raise InputError(f"{what} is {brief(number)}; this model has {kind or what}s 0 to {n - 1}.")
+        found = brief(number) if isinstance(number, Integral) else brief(repr(number))
+        raise InputError(f"{what} is {found}; this model has {kind or what}s 0 to {n - 1}.")
 
 
 def taken_from(new: np.ndarray, position: Position, old: np.ndarray, name: str) -> np.ndarray:

@@ -81,7 +81,7 @@ def test_what_a_hook_leaves_unaccounted_for_is_a_part_of_its_own() -> None:
         ({"ids": IDS, "token": 1.5}, "token is 1.5; this model has tokens 0 to 306"),
         ({"ids": IDS, "token": True}, "token is True"),
         ({"ids": IDS, "against": -1}, "against is -1; this model has tokens 0 to 306"),
-        ({"ids": IDS, "against": "x"}, "against is x; this model has tokens"),
+        ({"ids": IDS, "against": "x"}, "against is 'x'"),
         ({"ids": IDS, "position": 1.5}, "position is 1.5"),
         ({"ids": IDS, "position": 5}, "5 tokens"),
     ],

@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
 from ...errors import InputError, notice
 from ...files import write_whole
+from ...tokenizer import Tokenizer
 from ...training.before_after import Evaluation, TokenChange, changes
 from ...training.pairs import Pair, read_pairs
 from ...training.prefer import PreferenceReporter, PreferenceRun, PreferenceSettings, PreferenceStep, prefer
@@ -137,8 +138,9 @@ def run(options: Options) -> None:
     reporter = Quiet() if options.json else Teller(out, settings)
     if not options.json:
         tell_plan(out, options, checkpoint, pairs)
+    tokenizer = cast(Tokenizer, checkpoint.tokenizer)  # out of a checkpoint's files comes no other kind
     found = prefer(
-        checkpoint.model, checkpoint.tokenizer, pairs, options.out, settings,
+        checkpoint.model, tokenizer, pairs, options.out, settings,
         watch=options.watch, text=other_text, reporter=reporter,
     )  # fmt: skip
     if options.json:
