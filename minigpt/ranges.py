@@ -23,7 +23,6 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes intege
     "seed": (lambda value: index(value) >= 0, "an integer, 0 or above"),
     "top": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "n_surprises": (lambda value: index(value) >= 0, "an integer, 0 or above"),
-    "stride": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "num_beams": (lambda value: 1 <= index(value) <= 1000, "an integer from 1 to 1000"),
     "num_return_sequences": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "length_penalty": (lambda value: -10 <= value <= 10, "from -10 to 10"),

@@ -223,6 +223,10 @@ def continuation_logprobs(
         raise InputError("prompt: no tokens; to start from nothing, give the tokenizer's end_of_text.")
     for ids in texts:
         checked_ids(np.concatenate([prompt_ids, ids[:-1]]), model.config)
+    if len(texts) == 1 and hook is None and len(texts[0]):  # one alone takes a single pass
+        logits = model(np.concatenate([prompt_ids, texts[0][:-1]]), logits_to_keep=len(texts[0]))
+        scores = logprobs_of(logits, texts[0])
+        return [ScoredTokens(len(prompt_ids), texts[0], scores, logits.argmax(axis=-1))]
     cache = model.new_cache()
     first = model(prompt_ids, cache=cache, hook=hook, logits_to_keep=1)
 
