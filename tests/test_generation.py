@@ -481,7 +481,6 @@ def test_arguments_of_another_type_are_refused_in_words() -> None:
         "stop: found int; expected a text, a list of texts, or None.",
         "prompt: found shape (2, 2); expected one text",
         "continuation: found shape (1, 2); expected one text",
-        "beta is x; it must be a finite number",
         "cache: found int; make one with the model's new_cache.",
         "hook: found int; expected a function",
         "batch is 2.0; it must be an integer",
