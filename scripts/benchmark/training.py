@@ -5,10 +5,13 @@
 
 Each engine runs in a process of its own, and they take turns. `bytes` is measured against a step of plain
 torch that does what nanoGPT's train.py does (no biases, fused attention, AdamW, clip); the others against
-`transformers.GPT2LMHeadModel`. Memory is the peak less what the imports take.
+`transformers.GPT2LMHeadModel`. Memory is the peak less what the imports take. OpenBLAS chooses its kernel by
+the CPU, unless OPENBLAS_CORETYPE says which.
 """
 
 import argparse
+import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -23,36 +26,42 @@ from typing import Any
 
 import numpy as np
 
+from minigpt.model import GPT2
+from minigpt.parameters import Config
+
 ROOT = Path(__file__).resolve().parents[2]
-SIZES: dict[str, dict[str, Any]] = {
-    "bytes": {"vocab_size": 65, "n_positions": 64, "n_embd": 128, "n_layer": 4, "n_head": 4},
-    "tiny": {"vocab_size": 50257, "n_positions": 256, "n_embd": 192, "n_layer": 6, "n_head": 6},
-    "124M": {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12},
+CONFIGS = {
+    "bytes": Config(vocab_size=65, n_positions=64, n_embd=128, n_layer=4, n_head=4),
+    "tiny": Config(n_positions=256, n_embd=192, n_layer=6, n_head=6),
+    "124M": Config(),
 }
 BATCHES = {"bytes": (12, 64), "tiny": (16, 256), "124M": (4, 64)}
 STEPS = {"bytes": 60, "tiny": 3, "124M": 3}  # timed in one turn
 THREADS = 2
-RATE, BETA1, BETA2, EPSILON, DECAY, CLIP = 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0
+RATE, BETAS, EPSILON, DECAY, CLIP = 1e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
 
 def batch(size: str) -> tuple[np.ndarray, np.ndarray]:
     """Random ids, and the random ids that should follow them."""
     rng = np.random.default_rng(0)
-    ids, targets = rng.integers(0, SIZES[size]["vocab_size"], (2, *BATCHES[size]))
+    ids, targets = rng.integers(0, CONFIGS[size].vocab_size, (2, *BATCHES[size]))
     return ids, targets
 
 
 def peak_bytes() -> int:
     """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 # ------------------------------------------------------------------------------------------------- engines
 
 
+# Each engine imports its own libraries alone, so that no process pays for what another needs.
+
+
 def minigpt_step(size: str) -> Callable[[], float]:
     """A step of minigpt's own trainer on one batch."""
-    import minigpt
     from minigpt.parallel import Threads
     from minigpt.training.flat import flatten
     from minigpt.training.losses import language_modelling
@@ -60,14 +69,15 @@ def minigpt_step(size: str) -> Callable[[], float]:
     from minigpt.training.step import batch_gradients
 
     ids, targets = batch(size)
-    flat = flatten(minigpt.GPT2.random(minigpt.Config(**SIZES[size])))
-    optimizer = AdamW(flat, BETA1, BETA2, EPSILON, DECAY)
+    flat = flatten(GPT2.random(CONFIGS[size]))
+    optimizer = AdamW(flat, *BETAS, EPSILON, DECAY)
     threads = Threads(THREADS)
-    threads.__enter__()
-    cut = len(ids) // 2
+    threads.__enter__()  # until the process ends
     parts = [
-        language_modelling(ids[some], targets[some], ids.size, flat.buffer.dtype)
-        for some in (slice(0, cut), slice(cut, None))
+        language_modelling(
+            ids[some[0] : some[-1] + 1], targets[some[0] : some[-1] + 1], ids.size, flat.buffer.dtype
+        )
+        for some in threads.split(range(len(ids)))
     ]
 
     def step() -> float:
@@ -83,95 +93,34 @@ def minigpt_step(size: str) -> Callable[[], float]:
 def torch_step(size: str) -> Callable[[], float]:
     """The same step in torch."""
     import torch
-    from torch.nn import functional
+
+    from scripts.benchmark.torch_step import NanoGPT, adamw, stepper, transformers_model
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     ids, targets = map(torch.tensor, batch(size))
-    model: Any = nano_gpt(size) if size == "bytes" else transformers_model(size)
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, (BETA1, BETA2), EPSILON, DECAY)
-
-    def step() -> float:
-        logits = model(ids) if size == "bytes" else model(ids).logits
-        loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return float(loss.item())
-
-    return step
-
-
-def transformers_model(size: str) -> Any:
-    """`GPT2LMHeadModel` without dropout."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    return GPT2LMHeadModel(GPT2Config(**SIZES[size], resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0))
-
-
-def nano_gpt(size: str) -> Any:
-    """A GPT of plain torch as nanoGPT trains it on characters: no biases, and torch's fused attention."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    s = SIZES[size]
-    n_embd, n_head = s["n_embd"], s["n_head"]
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ln_1, self.ln_2 = (nn.LayerNorm(n_embd, bias=False) for _ in range(2))
-            self.attn, self.proj = (
-                nn.Linear(n_embd, 3 * n_embd, bias=False),
-                nn.Linear(n_embd, n_embd, bias=False),
-            )
-            self.fc, self.out = (
-                nn.Linear(n_embd, 4 * n_embd, bias=False),
-                nn.Linear(4 * n_embd, n_embd, bias=False),
-            )
-
-        def forward(self, x: Any) -> Any:
-            rows, tokens, _ = x.shape
-            parts = self.attn(self.ln_1(x)).split(n_embd, 2)
-            q, k, v = (part.view(rows, tokens, n_head, -1).transpose(1, 2) for part in parts)
-            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.proj(mixed.transpose(1, 2).reshape(rows, tokens, n_embd))
-            return x + self.out(functional.gelu(self.fc(self.ln_2(x))))
-
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.wte, self.wpe = nn.Embedding(s["vocab_size"], n_embd), nn.Embedding(s["n_positions"], n_embd)
-            self.h, self.ln_f = (
-                nn.ModuleList(Block() for _ in range(s["n_layer"])),
-                nn.LayerNorm(n_embd, bias=False),
-            )
-            for parameter in self.parameters():
-                if parameter.ndim == 2:
-                    nn.init.normal_(parameter, std=0.02)
-
-        def forward(self, ids: Any) -> Any:
-            x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
-            for block in self.h:
-                x = block(x)
-            return self.ln_f(x) @ self.wte.weight.T
-
-    return Model()
+    model = NanoGPT(CONFIGS[size]) if size == "bytes" else transformers_model(CONFIGS[size])
+    return stepper(model, adamw(model, RATE, BETAS, EPSILON, DECAY), ids, targets, CLIP)
 
 
 ENGINES = {"minigpt": minigpt_step, "torch": torch_step}
 
 
+def imports(engine: str, size: str) -> int:
+    """Import what an engine needs, and say how much memory this process has had by then."""
+    if engine == "minigpt":
+        importlib.import_module("minigpt.training")
+    else:
+        importlib.import_module("scripts.benchmark.torch_step")
+        importlib.import_module("torch._dynamo")  # torch's optimizers import it when they are first used
+        if size != "bytes":
+            importlib.import_module("transformers.models.gpt2.modeling_gpt2")
+    return peak_bytes()
+
+
 def answer(engine: str, size: str) -> None:
     """Take turns: for each line on standard input some steps, and a line with what they took."""
-    if engine == "torch":
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    else:
-        import minigpt.training.loop  # noqa: F401
-    imports = peak_bytes()
+    imported = imports(engine, size)
     step = ENGINES[engine](size)
     first = step()
     for _line in sys.stdin:
@@ -180,7 +129,7 @@ def answer(engine: str, size: str) -> None:
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
-        found = {"seconds": seconds, "bytes": peak_bytes() - imports, "first_loss": first}
+        found = {"seconds": seconds, "bytes": peak_bytes() - imported, "first_loss": first}
         print(json.dumps(found), flush=True)
 
 
@@ -208,7 +157,10 @@ def compare(size: str, rounds: int) -> dict[str, dict[str, float]]:
             assert process.stdin is not None
             assert process.stdout is not None
             print("go", file=process.stdin, flush=True)
-            found = json.loads(process.stdout.readline())
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"benchmark: {engine} has ended; see its message above.")
+            found = json.loads(line)
             seconds[engine] += found["seconds"]
             memory[engine] = found["bytes"] / 1e6
     for process in running.values():
@@ -234,27 +186,42 @@ def cpu() -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("sizes", nargs="*", choices=[*SIZES, []], default=list(SIZES), help="which steps")
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", help=f"of {', '.join(CONFIGS)} (all)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each engine (5)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if unknown := [size for size in args.sizes if size not in CONFIGS]:
+        parser.error(f"{unknown[0]}: there is no such size; choose from {', '.join(CONFIGS)}.")
     if args.engine:
         answer(args.engine, args.sizes[0])
         return
-    print(f"{cpu()}, {THREADS} threads\n")
-    print("| step | minigpt | torch | torch / minigpt | memory, minigpt | torch | ratio |")
+    report: dict[str, Any] = {"machine": f"{cpu()}, {THREADS} threads; {versions()}", "steps": {}}
+    print(f"{report['machine']}\n")
+    print("| step | minigpt | torch | torch / minigpt | memory, minigpt | torch | minigpt / torch |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for size in args.sizes:
-        found = compare(size, args.rounds)
-        ours, theirs = found["minigpt"], found["torch"]
-        print(
-            f"| {size}, {' × '.join(map(str, BATCHES[size]))} "
-            f"| {1000 * ours['median']:,.1f} ms | {1000 * theirs['median']:,.1f} ms "
-            f"| {theirs['median'] / ours['median']:.2f} × "
-            f"| {ours['megabytes']:,.0f} MB | {theirs['megabytes']:,.0f} MB "
-            f"| {ours['megabytes'] / theirs['megabytes']:.2f} |",
-            flush=True,
-        )
+    for size in args.sizes or CONFIGS:
+        report["steps"][size] = compare(size, args.rounds)
+        print(row(size, **report["steps"][size]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def versions() -> str:
+    """Of what is compared."""
+    found = [f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "torch", "transformers")]
+    return ", ".join([f"Python {platform.python_version()}", *found])
+
+
+def row(size: str, minigpt: dict[str, float], torch: dict[str, float]) -> str:
+    """A row of the table."""
+    return (
+        f"| {size}, {' × '.join(map(str, BATCHES[size]))} "
+        f"| {1000 * minigpt['median']:,.1f} ms | {1000 * torch['median']:,.1f} ms "
+        f"| {torch['median'] / minigpt['median']:.2f} × "
+        f"| {minigpt['megabytes']:,.0f} MB | {torch['megabytes']:,.0f} MB "
+        f"| {minigpt['megabytes'] / torch['megabytes']:.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -94,12 +94,13 @@ def blocks_made_anew(page: Path) -> Iterator[Block]:
                 needed = "<!-- prints -->" in text  # other pages show code that is not theirs to run
                 printed = run_code(match["code"], names, folder, f"{page.name}") if needed else ""
                 continue
-            new = (
-                f"```text\n{printed}```\n"
-                if match["kind"] == "prints"
-                else MAKERS[match["kind"]](match["words"])
-            )
+            new = made(match["kind"], match["words"], page) if match["words"] else f"```text\n{printed}```\n"
             yield Block(*match.span("body"), match["words"] or "prints", match["body"], new)
+
+
+def made(kind: str, words: str, page: Path) -> str:
+    """What a block shows whose comment says how it is made."""
+    return table_of_lines(words, page) if kind == "lines" else MAKERS[kind](words)
 
 
 def run_code(code: str, names: dict[str, Any], folder: str, page: str) -> str:
@@ -143,16 +144,17 @@ def output_of_python(statement: str) -> str:
     return "\n".join(["```pycon", f">>> {statement}", done.stdout.rstrip(), "```", ""])
 
 
-def table_of_lines(words: str) -> str:
+def table_of_lines(words: str, page: Path) -> str:
     """Where functions and classes of a file begin, and what they do, as a table in the file's order."""
     file, *names = words.split()
+    link = Path(os.path.relpath(ROOT / file, page.parent)).as_posix()
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     rows = ["| line | | |", "|---:|---|---|"]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
             names.remove(node.name)
             summary = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
-            rows.append(f"| [{node.lineno}]({file}#L{node.lineno}) | `{node.name}` | {summary} |")
+            rows.append(f"| [{node.lineno}]({link}#L{node.lineno}) | `{node.name}` | {summary} |")
     if names:
         raise SystemExit(f"{file} has no {', '.join(names)}.")
     return "\n".join([*rows, ""])
@@ -166,14 +168,20 @@ def list_of_lessons(language: str) -> str:
     )
 
 
-MAKERS = {"run": output_of, "python": output_of_python, "lines": table_of_lines, "lessons": list_of_lessons}
+MAKERS = {"run": output_of, "python": output_of_python, "lessons": list_of_lessons}
 
 
 def main() -> None:
     """Update the pages."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="files (README.md and docs/)")
-    for page in map(Path.resolve, parser.parse_args().pages):
+    parser.add_argument(
+        "pages",
+        nargs="*",
+        type=lambda name: Path(name).resolve(),
+        default=PAGES,
+        help="files (README.md and docs/)",
+    )
+    for page in parser.parse_args().pages:
         text = page.read_text(encoding="utf-8")
         for block in reversed(list(blocks(page))):
             text = text[: block.start] + block.new + text[block.end :]
