@@ -4,6 +4,7 @@ Every figure is computed from the shapes, so that it holds for any model: 124,43
 548 MB, a cache of 75.5 MB.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -84,45 +85,48 @@ def activation_bytes(config: Config, tokens: int) -> int:
     return FLOAT32 * tokens * (config.n_layer * block + 2 * config.n_embd + 1)
 
 
+def count_of(config: Config, prefix: str) -> int:
+    """The parameters of one part, of a block those of one."""
+    return sum(part.count for part in parts(config) if part.name.startswith(prefix))
+
+
+FIGURES: dict[str, Callable[[Config], str]] = {
+    "blocks": lambda config: f"{config.n_layer}",
+    "heads per block": lambda config: f"{config.n_head}",
+    "numbers per token (`n_embd`)": lambda config: f"{config.n_embd:,}",
+    "token embedding": lambda config: f"{count_of(config, 'wte'):,}",
+    "position embedding": lambda config: f"{count_of(config, 'wpe'):,}",
+    "final layer norm": lambda config: f"{count_of(config, 'ln_f'):,}",
+    "one block": lambda config: f"{count_of(config, 'h.'):,}",
+    "**all parameters**": lambda config: f"**{n_parameters_of(config):,}**",
+    "file, float32 (MB)": lambda config: f"{file_bytes(config) / 1e6:,.1f}",
+    "the same with masks (MB)": lambda config: f"{file_bytes(config, masks=True) / 1e6:,.1f}",
+    "cache per token (kB)": lambda config: f"{cache_bytes(config, 1) / 1e3:,.1f}",
+    "cache in full (MB)": lambda config: f"{cache_bytes(config, 1024) / 1e6:,.1f}",
+    "operations, first token (10⁹)": lambda config: f"{operations(config, 1) / 1e9:.2f}",
+    "operations, token 1,024 (10⁹)": lambda config: f"{operations(config, 1024) / 1e9:.2f}",
+    "kept to train 1,024 tokens (MB)": lambda config: f"{activation_bytes(config, 1024) / 1e6:,.0f}",
+}
+
+PAGE = """\
+# How large is GPT-2?
+
+Each figure is computed from the config alone; `minigpt sizes NAME` shows one model part by
+part, and `minigpt/inspection/sizes.py` how it is counted. This page is made by
+`python -m minigpt sizes --markdown`.
+
+{table}
+Why the file of `gpt2` has 548 MB and not 498: it also holds the causal mask of each of its 12
+blocks, 1,024 × 1,024 numbers that are no parameters. An operation is one multiplication or one
+addition.
+"""
+
+
 def family_page() -> str:
     """The official family in one table, as docs/numbers.md has it."""
-    rows: list[tuple[str, list[str]]] = [
-        ("", [f"`{name}`" for name in FAMILY]),
-        ("---", ["---:"] * len(FAMILY)),
-    ]
-
-    def add(label: str, values: list[str]) -> None:
-        rows.append((label, values))
-
-    configs = list(FAMILY.values())
-    add("blocks", [f"{config.n_layer}" for config in configs])
-    add("heads per block", [f"{config.n_head}" for config in configs])
-    add("numbers per token (`n_embd`)", [f"{config.n_embd:,}" for config in configs])
-    for label, prefix in (
-        ("token embedding", "wte"),
-        ("position embedding", "wpe"),
-        ("final layer norm", "ln_f"),
-    ):
-        counts = [sum(part.count for part in parts(c) if part.name.startswith(prefix)) for c in configs]
-        add(label, [f"{count:,}" for count in counts])
-    blocks = [sum(part.count for part in parts(c) if part.times > 1) for c in configs]
-    add("one block", [f"{count:,}" for count in blocks])
-    add("**all parameters**", [f"**{n_parameters_of(config):,}**" for config in configs])
-    add("file, float32 (MB)", [f"{file_bytes(config) / 1e6:,.1f}" for config in configs])
-    add("the same with masks (MB)", [f"{file_bytes(config, masks=True) / 1e6:,.1f}" for config in configs])
-    add("cache per token (kB)", [f"{cache_bytes(config, 1) / 1e3:,.1f}" for config in configs])
-    add("cache in full (MB)", [f"{cache_bytes(config, 1024) / 1e6:,.1f}" for config in configs])
-    add("operations, first token (10⁹)", [f"{operations(config, 1) / 1e9:.2f}" for config in configs])
-    add("operations, token 1,024 (10⁹)", [f"{operations(config, 1024) / 1e9:.2f}" for config in configs])
-    add("kept to train 1,024 tokens (MB)", [f"{activation_bytes(c, 1024) / 1e6:,.0f}" for c in configs])
-    table = "".join(f"| {label} | {' | '.join(values)} |\n" for label, values in rows)
-    return (
-        "# How large is GPT-2?\n\n"
-        "Each figure is computed from the config alone; `minigpt sizes NAME` shows one model part by\n"
-        "part, and `minigpt/inspection/sizes.py` how it is counted. This page is made by\n"
-        "`python -m minigpt sizes --markdown`.\n\n"
-        f"{table}\n"
-        "Why the file of `gpt2` has 548 MB and not 498: it also holds the causal mask of each of its 12\n"
-        "blocks, 1,024 × 1,024 numbers that are no parameters. An operation is one multiplication or one\n"
-        "addition.\n"
-    )
+    rows = {
+        "": [f"`{name}`" for name in FAMILY],
+        "---": ["---:"] * len(FAMILY),
+        **{label: [figure(config) for config in FAMILY.values()] for label, figure in FIGURES.items()},
+    }
+    return PAGE.format(table="".join(f"| {label} | {' | '.join(cells)} |\n" for label, cells in rows.items()))

@@ -97,20 +97,17 @@ def write_page(
 ) -> Path:
     """Write the page for a prompt, and other contexts or models to compare it with; return where it is.
 
-    The sliders start at the sampling settings given; `candidates` are followed from the start, by their
-    first token. `hooks` change the forward passes, of the prompt, the comparisons and the models in this
-    order, and `changes` says so in words. `new_tokens` are what the model went on to write; the page can step
-    through them unless a hook changed the pass. The file appears whole or not at all. Raises `InputError` for
-    settings out of range and for text that a model cannot take, and `MiniGPTError` if the file cannot be
-    written.
+    The sliders start at the settings given; `candidates` are followed from the start, by their first token.
+    `hooks` change the passes of prompt, comparisons and models in this order, `changes` says so in words. The
+    page steps through `new_tokens`, which the model wrote, unless a hook changed it. The file appears whole
+    or not at all. Raises `InputError` for what is out of range, `MiniGPTError` if it cannot be written.
     """
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))
     speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
     told = tell_all(speakers, [prompt, *comparisons], hooks)
-    data = page_data(speakers, told, candidates, settings, top, language) | {
-        "changes": [harmless(change) for change in changes]
-    }
+    data = page_data(speakers, told, candidates, settings, top, language)
+    data["changes"] = [harmless(change) for change in changes]
     if not any(hooks):
         data["steps"] = numbers.steps(model, told[0].passed.ids, new_tokens, temperature)
     try:

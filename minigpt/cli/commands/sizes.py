@@ -1,6 +1,7 @@
 """`minigpt sizes`: how large a model is, from its config alone."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from ...checkpoints.config import read_config
 from ...checkpoints.find import find
 from ...inspection.sizes import (
     FAMILY,
+    Part,
     activation_bytes,
     cache_bytes,
     family_page,
@@ -75,47 +77,45 @@ def as_document(name: str, config: Config) -> dict[str, object]:
 
 def show(out: Console, name: str, config: Config) -> None:
     """The parameters by part, then bytes and operations with the way they are counted."""
-    total = n_parameters_of(config)
     found = parts(config)
     block = sum(part.count for part in found if part.name.startswith("h."))
     rest = [f"{part.name} {part.count:,}" for part in found if not part.name.startswith("h.")]
-    print_items(out, [f"{name}: {total:,} parameters"], 0)
+    print_items(out, [f"{name}: {n_parameters_of(config):,} parameters"], 0)
     print_items(out, [f"= {config.n_layer} blocks × {block:,} + {' + '.join(rest)}"], 0)
     out.print()
-    columns = [
-        Column("part", [part.name for part in found] + ["all"]),
-        Column("shape", [part.product for part in found] + [""], right=True),
-        Column("times", [f"× {part.times}" if part.times > 1 else "" for part in found] + [""], right=True),
-        Column("parameters", [f"{part.count * part.times:,}" for part in found] + [f"{total:,}"], right=True),
-        Column("", [f"{part.count * part.times / total:.1%}" for part in found] + [""], right=True),
-    ]
-    print_table(out, columns)
+    print_table(out, part_columns(found, n_parameters_of(config)))
     out.print()
+    names, values, why = zip(*quantities(config), strict=True)
+    print_table(out, [Column("", names), Column("", values, right=True), Column("", why, flexible="wrap")])
+
+
+def part_columns(found: Sequence[Part], total: int) -> list[Column]:
+    """Each part with its shape and its share, and the sum."""
+    counts = [part.count * part.times for part in found]
+    return [
+        Column("part", [*(part.name for part in found), "all"]),
+        Column("shape", [*(part.product for part in found), ""], right=True),
+        Column("times", [*(f"× {part.times}" if part.times > 1 else "" for part in found), ""], right=True),
+        Column("parameters", [f"{count:,}" for count in (*counts, total)], right=True),
+        Column("", [*(f"{count / total:.1%}" for count in counts), ""], right=True),
+    ]
+
+
+def quantities(config: Config) -> list[tuple[str, str, str]]:
+    """What follows from the shapes: what it is, how much, and why."""
     n, full = config.n_layer, config.n_positions
-    rows = [
+    masks = f"old files also hold {n} causal masks of {full:,} × {full:,} numbers"
+    a_token = f"2 × {n} × {config.n_embd} × 4: keys and values"
+    tape = f"arrays that the gradients of {full:,} tokens need"
+    return [
         ("file", megabytes(file_bytes(config)), "4 bytes for each parameter, in float32"),
-        (
-            "file with masks",
-            megabytes(file_bytes(config, masks=True)),
-            f"old files also hold {n} causal masks of {full:,} × {full:,} numbers",
-        ),
-        (
-            "cache, a token",
-            f"{cache_bytes(config, 1):,} B",
-            f"2 × {n} × {config.n_embd} × 4: keys and values",
-        ),
+        ("file with masks", megabytes(file_bytes(config, masks=True)), masks),
+        ("cache, a token", f"{cache_bytes(config, 1):,} B", a_token),
         ("cache, in full", megabytes(cache_bytes(config, full)), f"the same for {full:,} tokens"),
         ("first token", billions(operations(config, 1)), "operations: 2 for each number of each matrix"),
         (f"token {full:,}", billions(operations(config, full)), "the same, and attention to all before it"),
-        (
-            "kept to train",
-            megabytes(activation_bytes(config, full)),
-            f"arrays that the gradients of {full:,} tokens need",
-        ),
+        ("kept to train", megabytes(activation_bytes(config, full)), tape),
     ]
-    names, values, why = zip(*rows, strict=True)
-    columns = [Column("", names), Column("", values, right=True), Column("", why, flexible="wrap")]
-    print_table(out, columns)
 
 
 def megabytes(count: int) -> str:
