@@ -1,12 +1,8 @@
-"""axe-core finds nothing to complain of, on a phone and a desktop, in light and dark.
+"""axe-core finds nothing to complain of, on a phone and a desktop, in light and dark."""
 
-MINIGPT_AXE is the path of axe.min.js, as the npm package axe-core has it.
-"""
-
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -17,10 +13,8 @@ from minigpt.page.build import Speaker, write_page
 from minigpt.page.live import open_server
 from tests.page.browser import DESKTOP, PHONE
 
-AXE = os.environ.get("MINIGPT_AXE")
-pytestmark = pytest.mark.skipif(
-    not AXE, reason="needs axe-core: MINIGPT_AXE=node_modules/axe-core/axe.min.js"
-)
+pytest.importorskip("axe_playwright_python", reason="needs axe-core: pip install axe-playwright-python")
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +56,7 @@ def test_no_rule_is_violated(
     options = {"viewport": viewport, "color_scheme": scheme, "reduced_motion": "reduce"}
     page = browser.new_context(bypass_csp=True, **options).new_page()  # axe is a script of another origin
     page.goto(addresses[name])
-    page.evaluate(Path(AXE or "").read_text(encoding="utf-8"))
+    page.evaluate(AXE)
     page.locator("#draw").click()
     for opened in (False, True):
         if opened:
