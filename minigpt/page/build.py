@@ -9,12 +9,10 @@ that a screen reader finds in them is the page's own, and the file stays small.
 """
 
 import html
-import inspect
 import itertools
 import json
 import os
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ import numpy as np
 from jaxtyping import Int
 
 from .. import __version__
-from .. import model as model_code
 from ..checkpoints.find import Source, find
 from ..checkpoints.load import load
 from ..cli.passes import model_document, prompt_ids
@@ -31,17 +28,17 @@ from ..cli.terminal import harmless, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import follow_own_link, write_whole
 from ..hooks import Hook
-from ..inspection.attribution import attribute
-from ..inspection.lens import unembed
-from ..inspection.tracing import definition, file_name
 from ..model import GPT2
 from ..ranges import Number
-from ..sampling import Sampling, draw, probabilities
+from ..sampling import Sampling
 from ..scoring import largest
 from ..tokenizer import AnyTokenizer
+from ..training.pushes import Pushes
 from . import numbers
 from .document import render
 from .numbers import Pass
+from .pushes import most_pushed, push_section, push_sources
+from .sources import functions
 
 # How much of a long context the views of single tokens show. Attention grows with the square of it: the
 # budget, over all contexts, keeps its part of the file near a megabyte; what does not fit is summed up.
@@ -94,19 +91,21 @@ def write_page(
     changes: Sequence[str] = (),
     new_tokens: Sequence[int] = (),
     language: str = "en",
+    pushes: Pushes | None = None,
 ) -> Path:
     """Write the page for a prompt, and other contexts or models to compare it with; return where it is.
 
     The sliders start at the settings given; `candidates` are followed from the start, by their first token.
     `hooks` change the passes of prompt, comparisons and models in this order, `changes` says so in words. The
-    page steps through `new_tokens`, which the model wrote, unless a hook changed it. The file appears whole
-    or not at all. Raises `InputError` for what is out of range, `MiniGPTError` if it cannot be written.
+    page steps through `new_tokens`, which the model wrote, unless a hook changed it. `pushes` are those of a
+    pair, and the prompt is their context. The file appears whole or not at all. Raises `InputError` for what
+    is out of range, `MiniGPTError` if it cannot be written.
     """
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))
     speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
-    told = tell_all(speakers, [prompt, *comparisons], hooks)
-    data = page_data(speakers, told, candidates, settings, top, language)
+    told = tell_all(speakers, [prompt, *comparisons], hooks, None if pushes is None else pushes.context_ids)
+    data = page_data(speakers, told, candidates, settings, top, language, pushes)
     data["changes"] = [harmless(change) for change in changes]
     if not any(hooks):
         data["steps"] = numbers.steps(model, told[0].passed.ids, new_tokens, temperature)
@@ -159,15 +158,22 @@ def page_data(
     settings: dict[str, Number],
     top: int,
     language: str,
+    pushes: Pushes | None = None,
 ) -> dict[str, Any]:
     """A written page: the first model's contexts, then the prompt as each other model sees it."""
     pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
+    if pushes is not None:
+        pins = most_pushed(pushes)
     texts = [token_texts(speaker) for speaker in speakers]
     own = [in_other_words(pins, texts[0], other) for other in texts]
     watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
     n_opened = opened_tokens([speakers[t.speaker].model for t in told])
+    shared = frame(speakers, texts, settings, language)
+    if pushes is not None:
+        shared["pushes"] = push_section(pushes)
+        shared["functions"]["pushes"] = push_sources(pushes)
     return {
-        **frame(speakers, texts, settings, language),
+        **shared,
         "rows": min(top, MOST_ROWS),
         "pins": pins,
         "notes": notes,
@@ -218,11 +224,18 @@ def about(speaker: Speaker, vocabulary: int, half: bool = True) -> dict[str, Any
 
 
 def tell_all(
-    speakers: Sequence[Speaker], texts: Sequence[str], hooks: Sequence[Hook | None] = ()
+    speakers: Sequence[Speaker],
+    texts: Sequence[str],
+    hooks: Sequence[Hook | None] = (),
+    first_ids: list[int] | None = None,
 ) -> list[Told]:
-    """The forward passes: every text by the first model, the first text by every other."""
+    """The forward passes: every text by the first model, the first text by every other.
+
+    `first_ids` are the tokens of the first text where these are known: those of a pair are two texts' tokens.
+    """
     asked = [*((text, 0) for text in texts), *((texts[0], n) for n in range(1, len(speakers)))]
     ids = [prompt_ids(speakers[n].model, speakers[n].tokenizer, text) for text, n in asked]
+    ids[0] = ids[0] if first_ids is None else first_ids
     size = min(shown_tokens(speakers[n].model, ids) for _text, n in asked)
     changed = [*hooks, *[None] * (len(asked) - len(hooks))]
     return [
@@ -342,36 +355,6 @@ def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequenc
         return list(ids)
     texts = [vocabulary[i] for i in ids]
     return [other.index(text) for text in texts if text in other]
-
-
-# ------------------------------------------------------------------------------------ the code behind a view
-
-
-def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
-    """The code behind each view."""
-    code: dict[str, list[Callable[..., Any]]] = {
-        "tokens": [type(tokenizer).encode],
-        "embeddings": [model_code.embed],
-        "block": [model_code.block],
-        "norm": [model_code.layer_norm],
-        "attention": [model_code.attention],
-        "mlp": [model_code.mlp, model_code.gelu_new],
-        "logits": [GPT2.__call__],
-        "softmax": [model_code.softmax, probabilities],
-        "next": [Sampling.choose, draw],
-        "lens": [unembed, model_code.layer_norm],
-        "parts": [attribute],
-    }
-    return {view: [located(function) for function in used] for view, used in code.items()}
-
-
-def located(function: Callable[..., Any]) -> dict[str, str]:
-    """Name, file:line and text of a function; the text is empty if Python was installed without sources."""
-    original = inspect.unwrap(function)
-    lines, line = definition(original)
-    file = file_name(original.__code__.co_filename)
-    source = textwrap.dedent("".join(lines)).rstrip()
-    return {"name": f"{original.__qualname__}()", "where": f"{file}:{line}", "source": source}
 
 
 def checked_path(path: Path) -> Path:

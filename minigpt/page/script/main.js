@@ -27,6 +27,7 @@ import "./final.js";
 import "./logits.js";
 import "./lens.js";
 import { connectParts } from "./parts.js";
+import "./pushes.js";
 import { connectLive } from "./live.js";
 import { connectMap } from "./map.js";
 import { connectNext, nextToken } from "./next.js";

@@ -10,7 +10,7 @@ import { settings } from "./store.js";
 import { tokenOf } from "./pins.js";
 import { fixed, minus, number, percent, sum } from "./tools.js";
 import { strongest } from "./vectors.js";
-import { t } from "./words.js";
+import { data, t } from "./words.js";
 
 const SHOWN = 6; // of the many products or terms of a sum
 /* Four digits behind the point, or as many as a small number needs. */
@@ -301,7 +301,38 @@ const origins = {
       note: t("origin.max-off"),
     };
   },
+
+  push({ token }, context) {
+    const p = Math.exp(context.logits[token] - logSumExp(context.logits));
+    const terms = ["chosen", "rejected"].flatMap((name) => {
+      const next = data.pushes[name].find(({ position }) => position === context.tokens.length);
+      if (!next) return []; // this text ends where the other goes on
+      const [c, part] = [next.nll + next.preference, (next.id === token ? 1 : 0) - p];
+      return [{ name, next, c, part, product: c * part }];
+    });
+    const follow = settings.temperature === 1 ? { kind: "probability", token } : null; // p is that of training
+    return {
+      title: t("pushes.of-logit"),
+      between: [tokenOf(context, token)],
+      term: "preference optimization",
+      line: "",
+      value: data.pushes.moves.find(({ id }) => id === token).push,
+      computed: sum(terms.map(({ product }) => product)),
+      heads: [t("pushes.goes-on"), "c", "onehot − p", "×"],
+      rows: [
+        ...terms.map(({ next, c, part, product }) => ({ cells: [tokenOf(context, next.id), exact(c), exact(part), exact(product)] })),
+        { cells: ["p", exact(p)], follow },
+      ],
+      steps: [terms.map(({ c, part }) => `${exact(c)} × (${exact(part)})`).join(" + ")],
+      note: t("pushes.onehot"),
+    };
+  },
 };
+
+function logSumExp(logits) {
+  const largest = logits.reduce((most, logit) => Math.max(most, logit));
+  return largest + Math.log(logits.reduce((total, logit) => total + Math.exp(logit - largest), 0));
+}
 
 const TERMS = { q: "query", k: "key", v: "value", "attn.out": "attention", "mlp.pre": "MLP", "mlp.out": "MLP" };
 
