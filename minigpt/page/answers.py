@@ -22,15 +22,9 @@ from ..model import n_parameters
 from ..scoring import largest
 from ..tokenizer import text_of
 from . import numbers
-from .build import (
-    MOST_TOKENS,
-    WATCHED,
-    Speaker,
-    about,
-    joined,
-    token_texts,
-)
+from .build import Speaker, about, joined, token_texts
 from .numbers import Pass
+from .room import MOST_TOKENS, WATCHED
 
 MOST_CONTEXTS, MOST_DRAWN, MOST_CHARACTERS = 6, 512, 20_000
 LONGEST_SECONDS, MOST_WAITING, KEPT_PASSES, KEPT_MODELS = 30.0, 16, 6, 3
@@ -133,6 +127,7 @@ class Answers:
         return {
             "model": speaker.source.name,
             **numbers.overview(speaker.model, p, told),
+            **numbers.embeddings(p),
             "blocks": [numbers.opened(speaker.model, p, layer, len(p.ids) - 1, p.first)],
         }
 

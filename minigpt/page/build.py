@@ -38,17 +38,11 @@ from . import numbers
 from .document import render
 from .numbers import Pass
 from .pushes import most_pushed, push_section, push_sources
+from .room import LARGEST_FILE, ROWS_OF_HEAD, WATCHED, Room, room_for
 from .sources import functions
 
-# How much of a long context the views of single tokens show. Attention grows with the square of it: the
-# budget, over all contexts, keeps its part of the file near a megabyte; what does not fit is summed up.
-MOST_TOKENS, FEWEST_TOKENS, ATTENTION_BUDGET = 40, 10, 250_000
-# Of so many tokens at the end the file holds q, k and v of every head: half a megabyte for ten on gpt2.
-VECTOR_BUDGET, MOST_OPENED, FEWEST_OPENED = 600_000, 10, 2
-WATCHED = 100  # of the likeliest tokens of each context, the logit lens keeps the path through the layers
 COLOURS = 6  # for followed words; from the seventh on the colours repeat with other lines and marks
 MOST_ROWS = 40  # of the first table; a button on the page doubles them
-ROWS_OF_HEAD = 12  # of the likeliest tokens of each context the file holds the row that makes their logit
 LANGUAGES = ("en", "ko")
 GLOSSARY = Path(__file__).resolve().parents[1] / "data" / "glossary.json"
 
@@ -63,13 +57,20 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class Told:
-    """One context: a text, who goes on from it, and what the forward pass left behind."""
+class Asked:
+    """One context: a text, who goes on from it, and how."""
 
     text: str
+    ids: list[int]
     speaker: int  # its number in the page's list
+    hook: Hook | None  # what changes the forward pass, if anything does
+
+
+@dataclass(frozen=True)
+class Told(Asked):
+    """And what the forward pass left behind."""
+
     passed: Pass
-    hook: Hook | None  # what changed the forward pass, if anything did
 
 
 def write_page(
@@ -104,11 +105,11 @@ def write_page(
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))
     speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
-    told = tell_all(speakers, [prompt, *comparisons], hooks, None if pushes is None else pushes.context_ids)
-    data = page_data(speakers, told, candidates, settings, top, language, pushes)
+    asked = ask_all(speakers, [prompt, *comparisons], hooks, None if pushes is None else pushes.context_ids)
+    data = page_data(speakers, asked, candidates, settings, top, language, pushes)
     data["changes"] = [harmless(change) for change in changes]
     if not any(hooks):
-        data["steps"] = numbers.steps(model, told[0].passed.ids, new_tokens, temperature)
+        data["steps"] = numbers.steps(model, asked[0].ids, new_tokens, temperature)
     try:
         write_whole(destination, render(data, prompt))
     except OSError as error:
@@ -144,7 +145,7 @@ def show(prompt: str, model: str | None = None, *, height: int = 900, language: 
     settings = checked_settings(1.0, 0, 1.0, 0.0, language)
     source = find(model)
     speakers = [Speaker(source, *load(source))]
-    data = page_data(speakers, tell_all(speakers, [prompt]), (), settings, 10, language)
+    data = page_data(speakers, ask_all(speakers, [prompt]), (), settings, 10, language)
     return Page(render(data, prompt), height)
 
 
@@ -153,7 +154,7 @@ def show(prompt: str, model: str | None = None, *, height: int = 900, language: 
 
 def page_data(
     speakers: Sequence[Speaker],
-    told: Sequence[Told],
+    asked: Sequence[Asked],
     candidates: Sequence[str],
     settings: dict[str, Number],
     top: int,
@@ -161,17 +162,18 @@ def page_data(
     pushes: Pushes | None = None,
 ) -> dict[str, Any]:
     """A written page: the first model's contexts, then the prompt as each other model sees it."""
-    pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
-    if pushes is not None:
-        pins = most_pushed(pushes)
     texts = [token_texts(speaker) for speaker in speakers]
-    own = [in_other_words(pins, texts[0], other) for other in texts]
-    watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
-    n_opened = opened_tokens([speakers[t.speaker].model for t in told])
     shared = frame(speakers, texts, settings, language)
     if pushes is not None:
         shared["pushes"] = push_section(pushes)
         shared["functions"]["pushes"] = push_sources(pushes)
+    told, room = tell_all(speakers, asked, LARGEST_FILE - len(render(shared, "").encode()))
+    pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
+    if pushes is not None:
+        pins = most_pushed(pushes)
+    own = [in_other_words(pins, texts[0], other) for other in texts]
+    watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
+    contexts = [context(speakers, t, watched[t.speaker], own[t.speaker], room) for t in told]
     return {
         **shared,
         "rows": min(top, MOST_ROWS),
@@ -181,7 +183,8 @@ def page_data(
         "steps": [],
         "changes": [],
         "rowsOfHead": [head_rows(s.model, told, n, own[n]) for n, s in enumerate(speakers)],
-        "contexts": [context(speakers, t, watched[t.speaker], own[t.speaker], n_opened) for t in told],
+        "embeddings": [share_embeddings(told, contexts, n) for n in range(len(speakers))],
+        "contexts": contexts,
     }
 
 
@@ -223,25 +226,32 @@ def about(speaker: Speaker, vocabulary: int, half: bool = True) -> dict[str, Any
     }
 
 
-def tell_all(
+def ask_all(
     speakers: Sequence[Speaker],
     texts: Sequence[str],
     hooks: Sequence[Hook | None] = (),
     first_ids: list[int] | None = None,
-) -> list[Told]:
-    """The forward passes: every text by the first model, the first text by every other.
+) -> list[Asked]:
+    """What is to be computed: every text by the first model, the first text by every other.
 
     `first_ids` are the tokens of the first text where these are known: those of a pair are two texts' tokens.
     """
     asked = [*((text, 0) for text in texts), *((texts[0], n) for n in range(1, len(speakers)))]
     ids = [prompt_ids(speakers[n].model, speakers[n].tokenizer, text) for text, n in asked]
     ids[0] = ids[0] if first_ids is None else first_ids
-    size = min(shown_tokens(speakers[n].model, ids) for _text, n in asked)
     changed = [*hooks, *[None] * (len(asked) - len(hooks))]
-    return [
-        Told(text, n, numbers.run(speakers[n].model, tokens, size, hook), hook)
-        for (text, n), tokens, hook in zip(asked, ids, changed, strict=True)
+    return [Asked(text, tokens, n, hook) for (text, n), tokens, hook in zip(asked, ids, changed, strict=True)]
+
+
+def tell_all(speakers: Sequence[Speaker], asked: Sequence[Asked], spare: int) -> tuple[list[Told], Room]:
+    """The forward passes, and how much of them goes into `spare` bytes."""
+    models = [speakers[each.speaker].model for each in asked]
+    room = room_for([model.config for model in models], max(len(each.ids) for each in asked), spare)
+    told = [
+        Told(a.text, a.ids, a.speaker, a.hook, numbers.run(model, a.ids, room.shown, a.hook))
+        for a, model in zip(asked, models, strict=True)
     ]
+    return told, room
 
 
 def context(
@@ -249,42 +259,31 @@ def context(
     told: Told,
     watched: Int[np.ndarray, " watched"],
     pins: Sequence[int],
-    n_opened: int,
+    room: Room,
 ) -> dict[str, Any]:
     """One context's numbers, from tokens to what each part contributed."""
     model, p = speakers[told.speaker].model, told.passed
-    last, first = len(p.ids) - 1, len(p.ids) - min(p.size, n_opened)
+    last, first = len(p.ids) - 1, len(p.ids) - min(p.size, room.opened)
     explained = unique([*pins, *largest(p.logits, 3).tolist()])
     return {
         "model": told.speaker,
         **numbers.overview(model, p, told.text),
-        "blocks": [numbers.opened(model, p, i, last, first, True) for i in range(model.config.n_layer)],
+        "blocks": [numbers.opened(model, p, i, last, first, True) for i in room.layers(model.config.n_layer)],
         "lens": numbers.lens(model, p, watched),
         "parts": {token: numbers.parts(model, p.ids, token, told.hook) for token in explained},
     }
 
 
-# -------------------------------------------------------------------------------- how much of it there is
+# ------------------------------------------------------------------------------- tokens to watch and follow
 
 
-def shown_tokens(model: GPT2, contexts: Iterable[Sequence[int]]) -> int:
-    """How many tokens at the end of each context the file has room for."""
-    lengths = [len(ids) for ids in contexts]
-    config = model.config
-
-    def cost(size: int) -> int:
-        return len(lengths) * config.n_layer * config.n_head * size * (size + 3) // 2
-
-    size = min(max(lengths), MOST_TOKENS)
-    while size > FEWEST_TOKENS and cost(size) > ATTENTION_BUDGET:
-        size -= 1
-    return size
-
-
-def opened_tokens(models: Sequence[GPT2]) -> int:
-    """Of how many tokens at the end of each context the file holds q, k and v."""
-    each = sum(3 * model.config.n_layer * model.config.n_embd for model in models)
-    return min(MOST_OPENED, max(FEWEST_OPENED, VECTOR_BUDGET // each))
+def share_embeddings(told: Sequence[Told], contexts: Sequence[dict[str, Any]], speaker: int) -> str:
+    """The rows of wte and wpe behind all contexts of a model; each context gets the numbers of its own."""
+    own = [n for n, t in enumerate(told) if t.speaker == speaker]
+    rows, places = numbers.shared_embeddings([told[n].passed for n in own])
+    for n, place in zip(own, places, strict=True):
+        contexts[n].update(place)
+    return rows
 
 
 def watched_tokens(told: Sequence[Told], speaker: int, pins: Sequence[int]) -> Int[np.ndarray, " watched"]:

@@ -576,3 +576,34 @@ def test_colours_follow_the_scheme(show: Callable[..., Seen]) -> None:
     dark = seen.page.evaluate(look)
     assert light[0] != dark[0]
     assert light[1] != dark[1]
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_file_without_room_for_every_block_says_so(
+    context: Callable[..., Any],
+    model: GPT2,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    viewport: dict[str, int],
+) -> None:
+    monkeypatch.setattr("minigpt.page.build.LARGEST_FILE", 0)
+    file = write_page(tmp_path / "page.html", model, Tokenizer(), "I love my dog", source=SOURCE)
+    seen = Seen(context(viewport=viewport).new_page()).watch()
+    seen.page.goto(file.as_uri())
+    notes, details = seen.page.locator(".closed-note"), seen.page.locator("#one-block .strips, .matrices, .mlp")
+    assert [each.is_visible() for each in notes.all()] == [False] * 3
+    assert all(each.is_visible() for each in details.all())
+    seen.page.locator("#layer").fill("1")
+    assert notes.first.text_content().startswith("Layer 1 is closed: ")
+    assert "these layers only: 0." in notes.first.text_content()
+    assert [each.is_visible() for each in notes.all()] == [True] * 3
+    assert not any(each.is_visible() for each in details.all())
+    # Attention is there for every layer; a score is, too, but not the vectors behind it.
+    seen.page.locator("#row td.weight button").last.click()
+    seen.page.locator("#panel-body .chosen button").click()
+    assert "not in this file" in seen.page.locator("#panel-body").text_content()
+    seen.page.locator("#final-strips button").first.click()
+    assert "not in this file" in seen.page.locator("#panel-body").text_content()
+    assert seen.sideways() == []
+    assert seen.complaints == []
+    seen.page.close()

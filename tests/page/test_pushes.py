@@ -11,7 +11,11 @@ from minigpt.cli.main import main
 from tests.page.browser import DESKTOP, EVIL, PHONE, Seen
 from tests.page.test_page import data_of
 
-PAIR = {"prompt": "The girl was very", "chosen": " kind to all", "rejected": f" kind to telecommunications {EVIL}"}
+PAIR = {
+    "prompt": "The girl was very",
+    "chosen": " kind to all",
+    "rejected": f" kind to telecommunications {EVIL}",
+}
 Explained = tuple[dict[str, Any], Path]
 
 

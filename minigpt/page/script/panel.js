@@ -1,4 +1,5 @@
 /* The panel that says where a number came from. It opens beside the page, takes the focus, and gives it back. */
+import { isLive } from "./details.js";
 import { explain } from "./origins.js";
 import { current, view } from "./store.js";
 import { $, fixed, make, minus } from "./tools.js";
@@ -32,7 +33,7 @@ function show() {
   $("panel-back").hidden = trail.length < 2;
   if (!found) {
     $("panel-title").textContent = "…";
-    $("panel-body").replaceChildren();
+    $("panel-body").replaceChildren(isLive() ? "" : make("p", { class: "caption" }, t("origin.not-opened")));
     return;
   }
   $("panel-title").replaceChildren(...heading(found));
