@@ -481,7 +481,6 @@ LABELS = ".map-of-all a, .code, .language span, .slider, .buttons button, .strip
 def test_no_label_is_cut(show: Callable[..., Seen], viewport: dict[str, int], language: str) -> None:
     seen = show("love", viewport)
     seen.page.locator(f"input[value={language}]").check(force=True)
-    is_wide = seen.page.locator(".rail").evaluate("e => getComputedStyle(e).position === 'sticky'")
     cut = seen.page.evaluate(
         """([labels, isWide]) => [...document.querySelectorAll(labels)].filter((node) => {
             if (!node.checkVisibility() || (!isWide && node.closest('.map-of-all'))) return false;
@@ -491,7 +490,7 @@ def test_no_label_is_cut(show: Callable[..., Seen], viewport: dict[str, int], la
             const room = (node.closest('.rail') ?? document.documentElement).getBoundingClientRect();
             return text.getBoundingClientRect().right > room.right || node.scrollWidth > node.clientWidth + 1;
         }).map((node) => node.textContent)""",
-        [LABELS, is_wide],
+        [LABELS, viewport is DESKTOP],  # on a phone the map is a strip of points
     )
     assert cut == []
 
