@@ -1,6 +1,6 @@
 /* The numbers of each context, from the text of the data to arrays, and where in them a number stands. */
 import { floats, halves, ranking } from "./arithmetic.js";
-import { contexts, state } from "./store.js";
+import { contexts, keepHead, state } from "./store.js";
 import { data } from "./words.js";
 
 /* A vocabulary travels as one text, in which spaces divide the tokens: in a token they are drawn as ␣. */
@@ -179,4 +179,5 @@ export function setContexts(raws) {
     state.positions[i] = Math.max(at, context.first);
   });
   state.context = Math.min(state.context, contexts.length - 1);
+  keepHead();
 }
