@@ -5,7 +5,7 @@ same pieces; a file has fewer of them, and rounds the vectors inside the blocks 
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,10 +196,16 @@ def spoken_for(logits: Float[np.ndarray, " vocab"]) -> list[int]:
     return largest(np.where(alike & (alike.sum() > WRITES), -np.inf, logits), WRITES).tolist()
 
 
-def lens(model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:
-    """The likeliest token at every depth and position, and the paths of many tokens at the last position."""
+def lens(
+    model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"], check: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """The likeliest token at every depth and position, and the paths of many tokens at the last position.
+
+    `check` may end it before every depth.
+    """
     tokens, chances, last = [], [], []
     for name in residual_names(model):
+        check()
         logits = unembed(model, p.arrays[name])
         tokens.append(logits.argmax(axis=-1))
         chances.append(softmax(logits).max(axis=-1))
