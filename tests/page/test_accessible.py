@@ -11,6 +11,8 @@ from minigpt.checkpoints.find import find
 from minigpt.checkpoints.load import load
 from minigpt.page.build import Speaker, write_page
 from minigpt.page.live import open_server
+from minigpt.training.pairs import Pair
+from minigpt.training.pushes import pushes
 from tests.page.browser import DESKTOP, PHONE
 
 pytest.importorskip("axe_playwright_python", reason="needs axe-core: pip install axe-playwright-python")
@@ -22,6 +24,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     source = find("tiny")
     model, tokenizer = load(source)
     folder = tmp_path_factory.mktemp("accessible")
+    pair = pushes(model, tokenizer, Pair("The girl was very", " kind", " cruel"))
     pages: dict[str, dict[str, Any]] = {
         "two": {
             "prompt": "I love",
@@ -29,6 +32,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "new_tokens": tokenizer.encode(" you so much"),
         },
         "korean": {"prompt": "안녕 transformers \N{GRINNING FACE}", "language": "ko"},
+        "pair": {"prompt": pair.context, "pushes": pair},
         "long": {"prompt": "All work and no play makes Jack a dull boy. " * 6},
     }
     written = {
@@ -49,7 +53,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
-@pytest.mark.parametrize("name", ["two", "korean", "long", "live"])
+@pytest.mark.parametrize("name", ["two", "korean", "long", "pair", "live"])
 def test_no_rule_is_violated(
     browser: Any, addresses: dict[str, str], name: str, viewport: dict[str, int], scheme: str
 ) -> None:

@@ -187,6 +187,39 @@ def test_contexts_are_added_compared_and_removed(show: Callable[..., Seen]) -> N
     assert seen.complaints == []
 
 
+def test_keyboard_alone_types_adds_draws_and_takes_back(show: Callable[..., Seen]) -> None:
+    seen = show()
+
+    def tab_to(place: str) -> None:
+        for _ in range(150):
+            if seen.page.locator(place).last.evaluate("e => e === document.activeElement"):
+                return
+            seen.press("Tab")
+        raise AssertionError(f"{place} is not reached")
+
+    written = seen.page.locator(".opening .written")
+    tab_to("textarea")
+    seen.page.keyboard.type(" you")
+    playwright.expect(written).to_have_text("I love you", timeout=20_000)
+    tab_to(".asking select")
+    tab_to("#asking-add")
+    seen.press("Enter")
+    seen.page.keyboard.type("I hate")
+    playwright.expect(written.last).to_have_text("I hate", timeout=20_000)
+    tab_to(".asking .context .quiet")
+    seen.press("Enter")
+    playwright.expect(written).to_have_text("I love you", timeout=20_000)
+    tab_to("#greedy")
+    seen.press("Enter")
+    playwright.expect(seen.page.locator(".drawn .token")).to_have_count(1, timeout=20_000)
+    tab_to("#undo")
+    seen.press("Enter")
+    playwright.expect(written).to_have_text("I love you", timeout=20_000)
+    assert seen.page.locator("#asking-state").get_attribute("role") == "status"
+    assert seen.page.locator(".fault").get_attribute("role") == "alert"
+    assert seen.complaints == []
+
+
 def test_a_text_that_does_not_fit_is_told_and_the_last_answer_stays(show: Callable[..., Seen]) -> None:
     seen = show()
     seen.page.locator("textarea").fill("word " * 300)
