@@ -10,6 +10,7 @@
 Each public name is imported when it is first used, so that `import minigpt` costs nothing.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -97,8 +98,6 @@ if not TYPE_CHECKING:  # which would take it to mean that any name exists
 
     def __getattr__(name: str) -> object:
         """Import a public name from the module that it lives in (PEP 562)."""
-        from importlib import import_module
-
         if name in _MODULES:
             return import_module(f".{name}", __name__)
         if name not in _HOME:
