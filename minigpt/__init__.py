@@ -10,6 +10,14 @@
 Each public name is imported when it is first used, so that `import minigpt` costs nothing.
 """
 
+import os
+import sys
+
+# Under -m, Python looks for modules in the working folder first, where somebody's numpy.py may lie. A program
+# is called "-m" while Python still looks for it; `import minigpt` anywhere else leaves the path alone.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] != __file__.rsplit(os.sep, 2)[0]:
+    del sys.path[0]
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
