@@ -10,6 +10,15 @@
 Each public name is imported when it is first used, so that `import minigpt` costs nothing.
 """
 
+import os
+import sys
+
+# Under -m, Python looks for modules in the working folder first, where somebody's numpy.py may lie. A program
+# is called "-m" while Python still looks for it; `import minigpt` anywhere else leaves the path alone.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] != __file__.rsplit(os.sep, 2)[0]:
+    del sys.path[0]
+
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -97,8 +106,6 @@ if not TYPE_CHECKING:  # which would take it to mean that any name exists
 
     def __getattr__(name: str) -> object:
         """Import a public name from the module that it lives in (PEP 562)."""
-        from importlib import import_module
-
         if name in _MODULES:
             return import_module(f".{name}", __name__)
         if name not in _HOME:

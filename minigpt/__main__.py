@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line; also Ctrl-C while it is still being imported ends without a traceback."""
     try:
-        from .cli.main import main as command_line
+        from .cli.main import main as command_line  # noqa: PLC0415
 
         return command_line()
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,30 @@ def minigpt_process(
     command = [sys.executable, "-m", "minigpt", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "timeout": 60}
     return subprocess.run(command, env=environment, check=False, **{**pipes, **kwargs})
+
+
+@pytest.mark.parametrize("module", ["numpy", "typing", "json", "rich", "argparse", "safetensors", "random"])
+def test_a_module_in_the_working_folder_is_not_run(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text("raise SystemExit('somebody else runs')")
+    done = minigpt_process("tokens", "I love", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1842" in done.stdout
+
+
+def test_an_import_leaves_the_path_alone(tmp_path: Path) -> None:
+    code = "import sys; before = [*sys.path]; import minigpt; assert sys.path == before and minigpt.Config()"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_a_package_in_the_working_folder_is_the_one_that_runs(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "minigpt", tmp_path / "minigpt", ignore=shutil.ignore_patterns("__pycache__"))
+    init = tmp_path / "minigpt" / "__init__.py"
+    init.write_text(
+        init.read_text(encoding="utf-8").replace('__version__ = "', '__version__ = "here '), encoding="utf-8"
+    )
+    assert "here" in minigpt_process("--version", cwd=tmp_path).stdout
 
 
 ASCII = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "TERM": "dumb", "COLUMNS": "20"}

@@ -137,7 +137,7 @@ def _default(offline: bool, notify: Notify) -> Source:
     notify(
         f"gpt2 is not on this machine and cannot be downloaded ({reason}): using `tiny`, the small model "
         f"that ships with minigpt. {_other_revision(gpt2.repository)}"
-        "`python -m minigpt download gpt2` gets the official weights."
+        "`minigpt download gpt2` gets the official weights."
     )
     return _tiny()
 
@@ -158,7 +158,7 @@ def _official(name: str, offline: bool, notify: Notify) -> Source:
     official = OFFICIAL[name]
     if _is_offline(offline):
         raise CheckpointError(
-            f"model {name!r}: not on this machine, and offline; run `python -m minigpt download {name}` "
+            f"model {name!r}: not on this machine, and offline; run `minigpt download {name}` "
             f"where the Hub can be reached, or put its files into weights/{name}. "
             f"{_other_revision(official.repository)}{TINY_HINT}"
         )
@@ -166,7 +166,7 @@ def _official(name: str, offline: bool, notify: Notify) -> Source:
 
 
 def _on_hub(repository: str, offline: bool, notify: Notify) -> Source:
-    """A repository as it was when it was last downloaded; `python -m minigpt download` brings a newer one."""
+    """A repository as it was when it was last downloaded; `minigpt download` brings a newer one."""
     folder = cached(repository)
     if folder is None and _is_offline(offline):
         raise CheckpointError(

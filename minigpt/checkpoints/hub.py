@@ -33,7 +33,7 @@ NO_TOKENIZER = "vocab.txt"  # asked for where no tokenizer is listed, so that th
 
 def client() -> Any:
     """The Hub's client, with its telemetry off; its parts are imported when they are first used."""
-    import huggingface_hub.constants
+    import huggingface_hub.constants  # noqa: PLC0415  most runs download nothing
 
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     return huggingface_hub
@@ -170,7 +170,7 @@ def _check(path: Path, file: Any, sha256: str | None) -> None:
 @contextmanager
 def _explained() -> Iterator[None]:
     """Turn whatever the client raises into a `DownloadError` that says why; what it logs is not shown."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging  # noqa: PLC0415  as in `client`
 
     mute, handlers = Filter("minigpt"), list(logging.get_logger().handlers)  # others' records do not pass
     for handler in handlers:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from .. import model as standard
 from ..errors import CheckpointError, InputError
@@ -167,9 +169,6 @@ def write_checkpoint(folder: Path, texts: dict[str, str], arrays: dict[str, np.n
 
     Without its weights a folder is no checkpoint, so they are moved last.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     is_there = is_folder(folder)
     with staging_folder(folder if is_there else folder.parent) as staged:
         for name, text in texts.items():

@@ -35,7 +35,7 @@ def for_bertviz(model: GPT2, tokenizer: AnyTokenizer, ids: list[int]) -> dict[st
     Raises `InputError` where torch is not installed.
     """
     try:
-        import torch  # BertViz needs it, minigpt does not
+        import torch  # noqa: PLC0415  BertViz needs it, minigpt does not
     except ModuleNotFoundError:
         raise InputError("torch is missing, and BertViz takes its tensors; run: pip install torch") from None
     weights = attention_weights(model, ids)

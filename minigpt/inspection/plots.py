@@ -131,7 +131,7 @@ def visible_label(text: str) -> str:
 def new_axes(width: float = 6.4) -> "matplotlib.axes.Axes":
     """Axes of their own, in a figure at least so many inches wide; raises `InputError` without matplotlib."""
     try:
-        import matplotlib.pyplot as plt
+        import matplotlib.pyplot as plt  # noqa: PLC0415  an extra
     except ModuleNotFoundError:
         raise InputError("matplotlib is missing; install the extra: minigpt-numpy[plot].") from None
     return plt.subplots(layout="constrained", figsize=(max(width, 6.4), 4.8))[1]

@@ -19,7 +19,7 @@ try:
     import torch
     from transformers import GPT2LMHeadModel
 except ImportError as error:
-    raise SystemExit(f"evaluate_tiny needs torch and transformers: {error}") from None
+    raise SystemExit(f"python -m scripts.tiny.evaluate needs torch and transformers: {error}") from None
 
 
 def sliding_windows(n_tokens: int, length: int) -> list[tuple[int, int, int]]:

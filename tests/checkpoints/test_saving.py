@@ -218,7 +218,7 @@ def interrupted(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", [full_disk, interrupted])
-@pytest.mark.parametrize("where", ["safetensors.numpy.save_file", "pathlib.Path.write_bytes"])
+@pytest.mark.parametrize("where", ["minigpt.checkpoints.saving.save_file", "pathlib.Path.write_bytes"])
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_failure_leaves_what_was_there(
     tmp_path: Path,

@@ -179,7 +179,7 @@ def test_every_kind_of_position_changes_those_tokens_and_no_others(
 @pytest.mark.parametrize(
     "position",
     [5, -6, 1.5, True, "1", [0, 5], [1.5], [True, False], [], slice(3, 3), slice(7, None), slice(0, 5, 0),
-     slice("a"), np.zeros((2, 2), int), np.array(1.0), np.array([True, False]), {}, object()],
+     slice("a"), np.zeros((2, 2), int), np.array(1.0), np.array([True, False]), {}, frozenset()],
     ids=str,
 )  # fmt: skip
 def test_a_position_that_is_not_there_is_refused(position: Any) -> None:

@@ -1,8 +1,10 @@
 """The benchmark of training compares two programs that do the same."""
 
 import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,3 +82,15 @@ def test_only_tables_and_matrices_decay() -> None:
     assert {p.ndim for p in decaying["params"]} == {2}
     assert others["weight_decay"] == 0
     assert {p.ndim for p in others["params"]} == {1}
+
+
+def test_both_programs_learn_the_same_from_the_same_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learning = importlib.import_module("scripts.benchmark.learning")
+    text = tmp_path / "text.txt"
+    text.write_text("".join(RNG.choice(["the cat sat. ", "a dog ran. ", "so it goes. "], 300)))
+    learning.main([str(text), "--steps", "60", "--threads", "1"])
+    ours, theirs = (float(loss) for loss in re.findall(r"held out ([\d.]+)", capsys.readouterr().out))
+    assert ours < 3.0  # 5.5 before the first step
+    assert ours == pytest.approx(theirs, abs=0.15)
