@@ -110,11 +110,16 @@ def write_page(
     data["changes"] = [harmless(change) for change in changes]
     if not any(hooks):
         data["steps"] = numbers.steps(model, asked[0].ids, new_tokens, temperature)
-    try:
-        write_whole(destination, render(data, prompt))
-    except OSError as error:
-        raise MiniGPTError(f"{destination}: cannot be written: {error.strerror or error}.") from None
+    write_file(destination, render(data, prompt))
     return destination
+
+
+def write_file(path: Path, document: str) -> None:
+    """Write the document whole, or raise `MiniGPTError` and leave what was there."""
+    try:
+        write_whole(path, document)
+    except OSError as error:
+        raise MiniGPTError(f"{path}: cannot be written: {error.strerror or error}.") from None
 
 
 def checked_settings(

@@ -3,7 +3,7 @@ import { headVector } from "./contexts.js";
 import { block, isClosed, isLive, layersOf, openedAt } from "./details.js";
 import { tokenOf } from "./pins.js";
 import { chooseHead, choosePosition, current, position, state, view } from "./store.js";
-import { meanAndScale } from "./origins.js";
+import { meanAndScale } from "./sums.js";
 import { $, canvasOf, fixed, later, make, number, paintSlider, range, rove, say } from "./tools.js";
 import { ground, largestOf, place, shadesOf, strip } from "./vectors.js";
 import { nodes, t } from "./words.js";
