@@ -100,9 +100,7 @@ def layer_norm_backward(
 def column_sums(dy: Float[np.ndarray, "*batch tokens n"]) -> Float[np.ndarray, " n"]:
     """A bias or a gain was broadcast to every token, so its gradient is a sum over all of them."""
     rows = dy.reshape(-1, dy.shape[-1])
-    return (
-        np.ones(len(rows), dy.dtype) @ rows
-    )  # as `rows.sum(axis=0)`, faster and with a third of its rounding
+    return np.ones(len(rows), dy.dtype) @ rows  # `rows.sum(axis=0)` says the same, is slower and rounds more
 
 
 def linear_backward(
@@ -130,11 +128,12 @@ def activation_backward(name: str) -> Callable[[Hidden, Hidden], Hidden]:
 
 def mlp_backward(d_out: Vectors, x: Vectors, tape: Tape, p: MLP, call: Call) -> tuple[Vectors, MLP]:
     """Narrow, bend and widen again, from the last to the first."""
-    call.hook("out", d_out)
+    see = call.hook
+    see("out", d_out)
     d_act, c_proj = linear_backward(d_out, tape["act"], p.c_proj)
-    call.hook("act", d_act)
+    see("act", d_act)
     d_pre = activation_backward(call.config.activation_function)(d_act, tape["pre"])
-    call.hook("pre", d_pre)
+    see("pre", d_pre)
     dx, c_fc = linear_backward(d_pre, x, p.c_fc)
     return dx, MLP(c_fc, c_proj)
 
@@ -150,7 +149,8 @@ def attention_backward(
     d_out: Vectors, x: Vectors, tape: Tape, p: Attention, layer: int, call: Call
 ) -> tuple[Vectors, Attention]:
     """A key or value hears from every query that looked at it; masked weights are 0, and pass nothing on."""
-    call.hook("out", d_out)
+    see = call.hook
+    see("out", d_out)
     n_head, scale = call.config.n_head, call.config.attention_scale(layer)
     q, k, v, weights, mixed = (tape[name] for name in ("q", "k", "v", "weights", "mixed"))
     d_merged, c_proj = linear_backward(d_out, merge_heads(mixed), p.c_proj)
@@ -164,7 +164,7 @@ def attention_backward(
     d_v = weights.swapaxes(-1, -2) @ d_mixed
     seen = {"mixed": d_mixed, "weights": d_weights, "masked_scores": d_scores, "scores": d_scores}
     for name, gradient in (seen | {"v": d_v, "k": d_k, "q": d_q}).items():
-        call.hook(name, gradient)
+        see(name, gradient)
     dx, c_attn = linear_backward(np.concatenate([merge_heads(d) for d in (d_q, d_k, d_v)], -1), x, p.c_attn)
     return dx, Attention(c_attn, c_proj)
 

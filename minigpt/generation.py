@@ -123,7 +123,7 @@ class Continuation:
             return "max_new_tokens"
         return "context_full" if len(self.ids) == self._room else None
 
-    def append(self, logits: Float[np.ndarray, " vocab"]) -> int:
+    def choose_next(self, logits: Float[np.ndarray, " vocab"]) -> int:
         """Choose a token by the logits that follow the last one."""
         self._rng.bit_generator.state = self._rng_state
         token_id = self._sampling.choose(logits, self.prompt_ids + self.ids, self._rng)
@@ -151,7 +151,7 @@ class Generation(Continuation, Iterator[int]):
         # It may hold them already, of a step that was interrupted; they are written once more then.
         self._cache.lengths[...] = len(self.prompt_ids) + len(self.ids) - len(new_to_the_cache)
         logits = self._model(new_to_the_cache, cache=self._cache, hook=self._hook, logits_to_keep=1)
-        return self.append(logits[-1])
+        return self.choose_next(logits[-1])
 
 
 def generate(
@@ -215,7 +215,7 @@ def generate_batch(
         logits = model(last, cache=cache, hook=hook, logits_to_keep=1)[:, -1]
         for index, row in enumerate(rows):
             if row.stop_reason is None:
-                row.append(logits[index])
+                row.choose_next(logits[index])
             if row.stop_reason is not None:  # it is computed on with the others, as a text of one token
                 cache.lengths[index] = 0
     return rows
@@ -317,14 +317,14 @@ def find_beams(
         best = largest(logprobs.ravel(), num_beams * max(2, 1 + len(stops)))
         parents, tokens = np.divmod(best, logprobs.shape[-1])
         longer, totals = np.column_stack([beams[parents], tokens]), logprobs.ravel()[best]
-        means = totals / length**length_penalty
+        values = totals / length**length_penalty
         ends = np.isin(tokens, list(stops)) | (length == longest)
         ended = np.flatnonzero(ends[:num_beams])
-        finished += [Beam(longer[place, 1:].tolist(), float(means[place])) for place in ended]
+        finished += [Beam(longer[place, 1:].tolist(), float(values[place])) for place in ended]
         finished = sorted(finished, key=lambda beam: -beam.score)[:num_beams]
         going_on = np.flatnonzero(~ends)[:num_beams]
         scores, beams = totals[going_on], longer[going_on]
-        if not len(going_on) or (len(finished) == num_beams and means[going_on[0]] <= finished[-1].score):
+        if not len(going_on) or (len(finished) == num_beams and values[going_on[0]] <= finished[-1].score):
             break  # none goes on, or the best of them is, as it is now, no better than the worst finished one
         cache.reorder(parents[going_on])
     return finished

@@ -109,14 +109,14 @@ def softmax(scores: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch 
 
 
 def attention_weights(q: Heads, k: Keys, scale: float, visible: Visible, hook: Hook) -> Weights:
-    """How much each token takes from each: the dot products of its query with the keys, as shares of 1."""
+    """How much each token takes from each: query · key, times the scale 1/√head_dim, as shares of 1."""
     scores = hook("scores", q @ k.swapaxes(-1, -2) * scale)
     masked_scores = hook("masked_scores", np.where(visible, scores, -np.inf))
     return hook("weights", softmax(masked_scores))  # exp(-inf) is 0: what is masked has no weight
 
 
 def attention(x: Vectors, p: Attention, layer: int, call: Call) -> Vectors:
-    """Each token asks (q) what stands before it (k), and takes a weighted mean of what is there (v)."""
+    """Each token asks (q) those up to itself (k), and takes a weighted mean of what they offer (v)."""
     config, hook = call.config, call.hook
     q, k, v = (split_heads(part, config.n_head) for part in np.split(linear(x, p.c_attn), 3, axis=-1))
     q, k, v = hook("q", q), hook("k", k), hook("v", v)
@@ -160,14 +160,14 @@ class GPT2:
 
     config: Config
     parameters: Parameters
-    block: Callable[..., Any] | None = None  # in the place of the one above
+    block: Callable[..., Any] | None = None  # runs instead of the one above
 
     def __repr__(self) -> str:
         c = self.config
         layers = f"{c.n_layer} blocks of {c.n_embd} numbers, {c.n_head} heads"
         return f"GPT2({n_parameters(self):,} parameters: {layers}, {c.n_positions:,} positions)"
 
-    @np.errstate(all="ignore")  # of weights near the float32 limit, of a scale set to 0: sampling refuses
+    @np.errstate(all="ignore")  # what overflows shows in the logits, and sampling refuses it
     def __call__(
         self, ids: ArrayLike, *, cache: Cache = None, hook: Hook | None = None, logits_to_keep: int = 0
     ) -> Float[np.ndarray, "*batch kept vocab"]:
@@ -184,8 +184,8 @@ class GPT2:
         for layer, h in enumerate(p.h):
             x = (self.block or block)(x, h, layer, call.within(f"h.{layer}"))
         x = layer_norm(x, p.ln_f, config.layer_norm_epsilon, hook, "ln_f")
-        # A token's logit is the dot product of the last vector with that token's own row of wte. For all
-        # tokens `logits_to_keep` is 0, and -0: is from the first row on.
+        # A token's logit is the dot product of the last vector with that token's own row of the head, which
+        # in GPT-2 is `wte`. With `logits_to_keep` 0 all rows stay, because x[-0:] is the whole of x.
         logits = hook("logits", x[..., -logits_to_keep:, :] @ p.lm_head.T)
         if cache is not None:
             cache.lengths += ids.shape[-1]

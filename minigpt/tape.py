@@ -99,9 +99,7 @@ def pieces_of(
     if callable(weights):
         weights = weights(target_logprobs(tape["ln_f"], p.lm_head, targets))
     logprobs, d_ln_f, d_head = head_backward(tape["ln_f"], p.lm_head, targets, weights, see)
-    tied = (
-        p.lm_head is p.wte
-    )  # then the table learns from both of its uses: as the head, and as the embedding
+    tied = p.lm_head is p.wte  # then the table learns from both of its uses: as the head and as the embedding
 
     def pieces() -> Iterator[Piece]:
         yield ("wte.weight" if tied else "lm_head.weight"), d_head, None

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 
+import minigpt
 from minigpt.glossary import Term, glossary
 
 
@@ -18,3 +20,11 @@ def test_every_term_is_one_sentence_in_two_languages(entry: Term) -> None:
 def test_no_term_stands_there_twice() -> None:
     terms = [entry.term for entry in glossary()]
     assert len(terms) == len(set(terms))
+
+
+def test_every_line_of_code_runs() -> None:
+    model, tokenizer = minigpt.load("tiny")
+    known = {"np": np, "minigpt": minigpt, "model": model, "tokenizer": tokenizer}
+    known["ids"] = tokenizer.encode("I love")
+    for entry in glossary():
+        exec(entry.code, known)  # one line may use what an earlier one has made

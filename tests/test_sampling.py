@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -205,7 +205,6 @@ def test_a_token_that_was_ruled_out_is_never_drawn(uniform: float, token: int) -
     assert Sampling().choose(logits, [0], Fixed(uniform)) == token
 
 
-@settings(deadline=None)
 @given(logit_vectors, settings_of_sampling, st.floats(0, 1, exclude_max=True))
 def test_every_setting_draws_a_token_that_the_processors_left(
     logits: np.ndarray, setting: dict[str, Any], uniform: float

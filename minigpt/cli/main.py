@@ -77,6 +77,8 @@ def run(words: Sequence[str]) -> int:
     if not words:
         print_error(f"{DESCRIPTION}\n`minigpt --help` names all options and commands.")
         return EXIT_ARGUMENTS
+    if words[0] == "help":
+        words = [*words[1:2], "--help"]
     if words[0] in COMMANDS:
         command = load_command(words[0])
         options = command.Options(**command_parser(words[0], command).parse(words[1:]))
@@ -131,7 +133,7 @@ def read_prompt_options(words: Sequence[str]) -> PromptOptions:
     try:
         options = PromptOptions(**prompt_parser().parse(words))
     except InputError as error:
-        raise InputError(f"{error} {hint}".rstrip()) from None
+        raise InputError(f"{hint} As a prompt: {error}" if hint else str(error)) from None
     if hint:
         notice(f"{hint} It is read as a prompt.")
     return options

@@ -223,7 +223,8 @@ def tell_probabilities(out: Console, context: Context, options: PromptOptions) -
     )
     if t > 0 and abs(rows[0].logit) < 100 * t:  # what fits on a line
         powers = np.exp(context.logits.astype(np.float64) / t)
-        exponent = f"{rows[0].logit:.2f}" if t == 1 else f"({rows[0].logit:.2f}/{t:g})"
+        logit = digits_for_exp(rows[0].logit, t)
+        exponent = logit if t == 1 else f"({logit}/{t:g})"
         shares = f"{powers.max():,.0f} of {powers.sum():,.0f} = {percent(rows[0].probability)}"
         say(out, f"The first: e^{exponent} = {shares}.")
     say(out, "A lower T sharpens, a higher T flattens; the order stays the same.")
@@ -237,6 +238,13 @@ def tell_probabilities(out: Console, context: Context, options: PromptOptions) -
     if not (options.candidates or options.compare or options.max_new_tokens or options.html):
         hint = 'Next: -n 40 writes on, --compare "I hate" compares, --help has the rest.'
         say(out, Text(hint, "dim"))
+
+
+def digits_for_exp(logit: float, t: float) -> str:
+    """A logit with as many digits as a pocket calculator needs for the same e^(logit/T)."""
+    expected = f"{np.exp(logit / t):,.0f}"
+    written = [f"{logit:.{digits}f}" for digits in range(2, 8)]
+    return next((text for text in written if f"{np.exp(float(text) / t):,.0f}" == expected), written[-1])
 
 
 def next_token_columns(

@@ -35,6 +35,10 @@ def exercises_in(path: Path) -> list[str]:
     """The exercises whose functions a file defines, in their order; nothing of the file runs."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}; `minigpt practice NAME` writes the file of an exercise."
+        ) from None
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"line {line}: " if line else ""

@@ -803,7 +803,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         load_model(folder)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_is_an_error_or_a_model(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -425,6 +425,17 @@ def test_a_model_with_broken_weights(tmp_path: Path, model: GPT2, capsys: pytest
 # ---------------------------------------------------------------------------------------------- commands
 
 
+def test_the_word_help_asks_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["help"], ["help", "lens"]):
+        shown = []
+        for asked in (words, [*words[1:], "--help"]):
+            with pytest.raises(SystemExit) as stop:
+                main(asked)
+            assert stop.value.code == 0
+            shown.append(capsys.readouterr().out)
+        assert shown[0] == shown[1] != ""
+
+
 def test_help_names_every_option_and_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])

@@ -154,6 +154,9 @@ def test_a_word_like_a_command_is_a_prompt_with_a_hint(run: Run) -> None:
     assert result.err == (
         "minigpt: 'atention' is no command; is it `minigpt attention`? It is read as a prompt.\n"
     )
+    assert run("atention", "text.txt", status=2).err.startswith(
+        "minigpt: 'atention' is no command; is it `minigpt attention`? As a prompt: 'text.txt'"
+    )
     assert run("love", "--json").err == ""
     assert run("attention is all", "--json").err == ""
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -196,12 +197,11 @@ def send(
     own = f"http://{address.netloc}"
     sent = {"Host": address.netloc, "Origin": own, "Content-Type": "application/json"}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
-    connection.request(method, path or f"{address.path}ask", body, {k: v for k, v in sent.items() if v})
-    response = connection.getresponse()
-    content = response.read()
-    connection.close()
-    return response.status, content, response.headers
+    headers = {k: v for k, v in sent.items() if v}
+    with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)) as connection:
+        connection.request(method, path or f"{address.path}ask", body, headers)
+        response = connection.getresponse()
+        return response.status, response.read(), response.headers
 
 
 def test_the_page_and_its_question_are_answered(server: Server) -> None:

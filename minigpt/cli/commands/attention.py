@@ -51,7 +51,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", type=int, metavar="L", help="show every token's weights in this layer")
     parser.add_argument("--head", type=int, metavar="H", help="of that layer, only this head")
     parser.add_argument(
-        "--position", type=int, metavar="N", help="who looks: in the summary (the last), or with --json (all)"
+        "--position",
+        type=int,
+        metavar="N",
+        help="the token that looks: in the summary the last, with --json all",
     )
     add_change_options(parser)
 

@@ -31,9 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The prompt and what to show of it."""
     add_prompt(parser, 'minigpt lens "I love" --ablate h.0.attn.v:3')
     parser.add_argument(
-        "--position", type=int, metavar="N", help="only after this token, but its likeliest few"
+        "--position", type=int, metavar="N", help="what is predicted after this token alone, in more detail"
     )
-    parser.add_argument("--top", type=int, metavar="N", default=5, help="how many of them (5)")
+    parser.add_argument("--top", type=int, metavar="N", default=5, help="tokens shown at each depth (5)")
     add_change_options(parser)
 
 

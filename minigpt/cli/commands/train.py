@@ -151,8 +151,12 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weight-decay", metavar="D", type=number("weight_decay"), help="how fast matrices shrink (0.1)"
     )
-    group.add_argument("--seed", metavar="S", type=number("seed", int), help="of all that is drawn (0)")
-    group.add_argument("--threads", metavar="N", type=number("threads", int), help="at work (the cores)")
+    group.add_argument(
+        "--seed", metavar="S", type=number("seed", int), help="decides everything that is drawn at random (0)"
+    )
+    group.add_argument(
+        "--threads", metavar="N", type=number("threads", int), help="threads that share the work (the cores)"
+    )
 
 
 def run(options: Options) -> int:
