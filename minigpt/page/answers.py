@@ -22,15 +22,9 @@ from ..model import n_parameters
 from ..scoring import largest
 from ..tokenizer import text_of
 from . import numbers
-from .build import (
-    MOST_TOKENS,
-    WATCHED,
-    Speaker,
-    about,
-    joined,
-    token_texts,
-)
+from .build import Speaker, about, joined, token_texts
 from .numbers import Pass
+from .room import MOST_TOKENS, WATCHED
 
 MOST_CONTEXTS, MOST_DRAWN, MOST_CHARACTERS = 6, 512, 20_000
 LONGEST_SECONDS, MOST_WAITING, KEPT_PASSES, KEPT_MODELS = 30.0, 16, 6, 3
@@ -56,7 +50,8 @@ class Answers:
         self.passes: OrderedDict[tuple[str, tuple[int, ...]], Pass] = OrderedDict()
         self.newest: OrderedDict[str, int] = OrderedDict()  # the number of each page's last question
         self.computing = threading.Lock()
-        self.blas = ThreadpoolController()
+        self.blas = ThreadpoolController().select(user_api="blas")
+        self.most_threads = max((each.num_threads for each in self.blas.lib_controllers), default=1)
         self.waiting = threading.BoundedSemaphore(MOST_WAITING)
 
     def answer(self, question: Question) -> dict[str, Any]:
@@ -78,7 +73,7 @@ class Answers:
         if asked not in kinds:
             raise InputError(f"ask: found {asked!r}; expected one of {', '.join(kinds)}.")
         self.note(question)
-        with self.turn(), self.blas.limit(limits=self.threads(), user_api="blas"):
+        with self.turn(), self.blas.limit(limits=self.threads()):
             self.check(question)
             return kinds[asked](question)
 
@@ -94,10 +89,13 @@ class Answers:
         if question["number"] < self.newest.get(question["page"], 0):
             raise StaleError("a newer question has come.")
 
-    def threads(self) -> int | None:
-        """One thread of BLAS while all models are small: their products end before more had begun."""
+    def threads(self) -> int:
+        """BLAS's threads: all but one, which the browser needs; a thread that waits for a core holds up all.
+
+        Small models are computed with one: their products end before more had begun.
+        """
         sizes = [n_parameters(speaker.model) for speaker in self.speakers.values()]
-        return 1 if max(sizes) < SMALL else None
+        return 1 if max(sizes) < SMALL else max(1, self.most_threads - 1)
 
     @contextmanager
     def turn(self) -> Any:
@@ -133,6 +131,7 @@ class Answers:
         return {
             "model": speaker.source.name,
             **numbers.overview(speaker.model, p, told),
+            **numbers.embeddings(p),
             "blocks": [numbers.opened(speaker.model, p, layer, len(p.ids) - 1, p.first)],
         }
 
@@ -153,7 +152,7 @@ class Answers:
             raise InputError(f"pins: expected at most {WATCHED} ids.")
         own = [whole({"pin": pin}, "pin", p.logits.size - 1) for pin in pins]
         watched = np.unique(np.concatenate([np.array(own, np.int64), largest(p.logits, WATCHED)]))
-        return numbers.lens(speaker.model, p, watched)
+        return numbers.lens(speaker.model, p, watched, lambda: self.check(question))
 
     def parts(self, question: Question) -> dict[str, Any]:
         """What each part added to a token's logit."""

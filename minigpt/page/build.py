@@ -9,12 +9,10 @@ that a screen reader finds in them is the page's own, and the file stays small.
 """
 
 import html
-import inspect
 import itertools
 import json
 import os
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ import numpy as np
 from jaxtyping import Int
 
 from .. import __version__
-from .. import model as model_code
 from ..checkpoints.find import Source, find
 from ..checkpoints.load import load
 from ..cli.passes import model_document, prompt_ids
@@ -31,27 +28,21 @@ from ..cli.terminal import harmless, visible_token
 from ..errors import InputError, MiniGPTError
 from ..files import follow_own_link, write_whole
 from ..hooks import Hook
-from ..inspection.attribution import attribute
-from ..inspection.lens import unembed
-from ..inspection.tracing import definition, file_name
 from ..model import GPT2
 from ..ranges import Number
-from ..sampling import Sampling, draw, probabilities
+from ..sampling import Sampling
 from ..scoring import largest
 from ..tokenizer import AnyTokenizer
+from ..training.pushes import Pushes
 from . import numbers
 from .document import render
 from .numbers import Pass
+from .pushes import most_pushed, push_section, push_sources
+from .room import LARGEST_FILE, ROWS_OF_HEAD, WATCHED, Room, room_for
+from .sources import functions
 
-# How much of a long context the views of single tokens show. Attention grows with the square of it: the
-# budget, over all contexts, keeps its part of the file near a megabyte; what does not fit is summed up.
-MOST_TOKENS, FEWEST_TOKENS, ATTENTION_BUDGET = 40, 10, 250_000
-# Of so many tokens at the end the file holds q, k and v of every head: half a megabyte for ten on gpt2.
-VECTOR_BUDGET, MOST_OPENED, FEWEST_OPENED = 600_000, 10, 2
-WATCHED = 100  # of the likeliest tokens of each context, the logit lens keeps the path through the layers
 COLOURS = 6  # for followed words; from the seventh on the colours repeat with other lines and marks
 MOST_ROWS = 40  # of the first table; a button on the page doubles them
-ROWS_OF_HEAD = 12  # of the likeliest tokens of each context the file holds the row that makes their logit
 LANGUAGES = ("en", "ko")
 GLOSSARY = Path(__file__).resolve().parents[1] / "data" / "glossary.json"
 
@@ -66,13 +57,20 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class Told:
-    """One context: a text, who goes on from it, and what the forward pass left behind."""
+class Asked:
+    """One context: a text, who goes on from it, and how."""
 
     text: str
+    ids: list[int]
     speaker: int  # its number in the page's list
+    hook: Hook | None  # what changes the forward pass, if anything does
+
+
+@dataclass(frozen=True)
+class Told(Asked):
+    """And what the forward pass left behind."""
+
     passed: Pass
-    hook: Hook | None  # what changed the forward pass, if anything did
 
 
 def write_page(
@@ -94,27 +92,34 @@ def write_page(
     changes: Sequence[str] = (),
     new_tokens: Sequence[int] = (),
     language: str = "en",
+    pushes: Pushes | None = None,
 ) -> Path:
     """Write the page for a prompt, and other contexts or models to compare it with; return where it is.
 
     The sliders start at the settings given; `candidates` are followed from the start, by their first token.
     `hooks` change the passes of prompt, comparisons and models in this order, `changes` says so in words. The
-    page steps through `new_tokens`, which the model wrote, unless a hook changed it. The file appears whole
-    or not at all. Raises `InputError` for what is out of range, `MiniGPTError` if it cannot be written.
+    page steps through `new_tokens`, which the model wrote, unless a hook changed it. `pushes` are those of a
+    pair, and the prompt is their context. The file appears whole or not at all. Raises `InputError` for what
+    is out of range, `MiniGPTError` if it cannot be written.
     """
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
     destination = checked_path(Path(path))
     speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
-    told = tell_all(speakers, [prompt, *comparisons], hooks)
-    data = page_data(speakers, told, candidates, settings, top, language)
+    asked = ask_all(speakers, [prompt, *comparisons], hooks, None if pushes is None else pushes.context_ids)
+    data = page_data(speakers, asked, candidates, settings, top, language, pushes)
     data["changes"] = [harmless(change) for change in changes]
     if not any(hooks):
-        data["steps"] = numbers.steps(model, told[0].passed.ids, new_tokens, temperature)
-    try:
-        write_whole(destination, render(data, prompt))
-    except OSError as error:
-        raise MiniGPTError(f"{destination}: cannot be written: {error.strerror or error}.") from None
+        data["steps"] = numbers.steps(model, asked[0].ids, new_tokens, temperature)
+    write_file(destination, render(data, prompt))
     return destination
+
+
+def write_file(path: Path, document: str) -> None:
+    """Write the document whole, or raise `MiniGPTError` and leave what was there."""
+    try:
+        write_whole(path, document)
+    except OSError as error:
+        raise MiniGPTError(f"{path}: cannot be written: {error.strerror or error}.") from None
 
 
 def checked_settings(
@@ -145,7 +150,7 @@ def show(prompt: str, model: str | None = None, *, height: int = 900, language: 
     settings = checked_settings(1.0, 0, 1.0, 0.0, language)
     source = find(model)
     speakers = [Speaker(source, *load(source))]
-    data = page_data(speakers, tell_all(speakers, [prompt]), (), settings, 10, language)
+    data = page_data(speakers, ask_all(speakers, [prompt]), (), settings, 10, language)
     return Page(render(data, prompt), height)
 
 
@@ -154,20 +159,28 @@ def show(prompt: str, model: str | None = None, *, height: int = 900, language: 
 
 def page_data(
     speakers: Sequence[Speaker],
-    told: Sequence[Told],
+    asked: Sequence[Asked],
     candidates: Sequence[str],
     settings: dict[str, Number],
     top: int,
     language: str,
+    pushes: Pushes | None = None,
 ) -> dict[str, Any]:
     """A written page: the first model's contexts, then the prompt as each other model sees it."""
-    pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
     texts = [token_texts(speaker) for speaker in speakers]
+    shared = frame(speakers, texts, settings, language)
+    if pushes is not None:
+        shared["pushes"] = push_section(pushes)
+        shared["functions"]["pushes"] = push_sources(pushes)
+    told, room = tell_all(speakers, asked, LARGEST_FILE - len(render(shared, "").encode()))
+    pins, notes = followed(speakers[0].tokenizer, candidates, [t.passed for t in told if t.speaker == 0])
+    if pushes is not None:
+        pins = most_pushed(pushes)
     own = [in_other_words(pins, texts[0], other) for other in texts]
     watched = [watched_tokens(told, n, own[n]) for n in range(len(speakers))]
-    n_opened = opened_tokens([speakers[t.speaker].model for t in told])
+    contexts = [context(speakers, t, watched[t.speaker], own[t.speaker], room) for t in told]
     return {
-        **frame(speakers, texts, settings, language),
+        **shared,
         "rows": min(top, MOST_ROWS),
         "pins": pins,
         "notes": notes,
@@ -175,7 +188,8 @@ def page_data(
         "steps": [],
         "changes": [],
         "rowsOfHead": [head_rows(s.model, told, n, own[n]) for n, s in enumerate(speakers)],
-        "contexts": [context(speakers, t, watched[t.speaker], own[t.speaker], n_opened) for t in told],
+        "embeddings": [share_embeddings(told, contexts, n) for n in range(len(speakers))],
+        "contexts": contexts,
     }
 
 
@@ -217,18 +231,32 @@ def about(speaker: Speaker, vocabulary: int, half: bool = True) -> dict[str, Any
     }
 
 
-def tell_all(
-    speakers: Sequence[Speaker], texts: Sequence[str], hooks: Sequence[Hook | None] = ()
-) -> list[Told]:
-    """The forward passes: every text by the first model, the first text by every other."""
+def ask_all(
+    speakers: Sequence[Speaker],
+    texts: Sequence[str],
+    hooks: Sequence[Hook | None] = (),
+    first_ids: list[int] | None = None,
+) -> list[Asked]:
+    """What is to be computed: every text by the first model, the first text by every other.
+
+    `first_ids` are the tokens of the first text where these are known: those of a pair are two texts' tokens.
+    """
     asked = [*((text, 0) for text in texts), *((texts[0], n) for n in range(1, len(speakers)))]
     ids = [prompt_ids(speakers[n].model, speakers[n].tokenizer, text) for text, n in asked]
-    size = min(shown_tokens(speakers[n].model, ids) for _text, n in asked)
+    ids[0] = ids[0] if first_ids is None else first_ids
     changed = [*hooks, *[None] * (len(asked) - len(hooks))]
-    return [
-        Told(text, n, numbers.run(speakers[n].model, tokens, size, hook), hook)
-        for (text, n), tokens, hook in zip(asked, ids, changed, strict=True)
+    return [Asked(text, tokens, n, hook) for (text, n), tokens, hook in zip(asked, ids, changed, strict=True)]
+
+
+def tell_all(speakers: Sequence[Speaker], asked: Sequence[Asked], spare: int) -> tuple[list[Told], Room]:
+    """The forward passes, and how much of them goes into `spare` bytes."""
+    models = [speakers[each.speaker].model for each in asked]
+    room = room_for([model.config for model in models], max(len(each.ids) for each in asked), spare)
+    told = [
+        Told(a.text, a.ids, a.speaker, a.hook, numbers.run(model, a.ids, room.shown, a.hook))
+        for a, model in zip(asked, models, strict=True)
     ]
+    return told, room
 
 
 def context(
@@ -236,42 +264,31 @@ def context(
     told: Told,
     watched: Int[np.ndarray, " watched"],
     pins: Sequence[int],
-    n_opened: int,
+    room: Room,
 ) -> dict[str, Any]:
     """One context's numbers, from tokens to what each part contributed."""
     model, p = speakers[told.speaker].model, told.passed
-    last, first = len(p.ids) - 1, len(p.ids) - min(p.size, n_opened)
+    last, first = len(p.ids) - 1, len(p.ids) - min(p.size, room.opened)
     explained = unique([*pins, *largest(p.logits, 3).tolist()])
     return {
         "model": told.speaker,
         **numbers.overview(model, p, told.text),
-        "blocks": [numbers.opened(model, p, i, last, first, True) for i in range(model.config.n_layer)],
+        "blocks": [numbers.opened(model, p, i, last, first, True) for i in room.layers(model.config.n_layer)],
         "lens": numbers.lens(model, p, watched),
         "parts": {token: numbers.parts(model, p.ids, token, told.hook) for token in explained},
     }
 
 
-# -------------------------------------------------------------------------------- how much of it there is
+# ------------------------------------------------------------------------------- tokens to watch and follow
 
 
-def shown_tokens(model: GPT2, contexts: Iterable[Sequence[int]]) -> int:
-    """How many tokens at the end of each context the file has room for."""
-    lengths = [len(ids) for ids in contexts]
-    config = model.config
-
-    def cost(size: int) -> int:
-        return len(lengths) * config.n_layer * config.n_head * size * (size + 3) // 2
-
-    size = min(max(lengths), MOST_TOKENS)
-    while size > FEWEST_TOKENS and cost(size) > ATTENTION_BUDGET:
-        size -= 1
-    return size
-
-
-def opened_tokens(models: Sequence[GPT2]) -> int:
-    """Of how many tokens at the end of each context the file holds q, k and v."""
-    each = sum(3 * model.config.n_layer * model.config.n_embd for model in models)
-    return min(MOST_OPENED, max(FEWEST_OPENED, VECTOR_BUDGET // each))
+def share_embeddings(told: Sequence[Told], contexts: Sequence[dict[str, Any]], speaker: int) -> str:
+    """The rows of wte and wpe behind all contexts of a model; each context gets the numbers of its own."""
+    own = [n for n, t in enumerate(told) if t.speaker == speaker]
+    rows, places = numbers.shared_embeddings([told[n].passed for n in own])
+    for n, place in zip(own, places, strict=True):
+        contexts[n].update(place)
+    return rows
 
 
 def watched_tokens(told: Sequence[Told], speaker: int, pins: Sequence[int]) -> Int[np.ndarray, " watched"]:
@@ -342,36 +359,6 @@ def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequenc
         return list(ids)
     texts = [vocabulary[i] for i in ids]
     return [other.index(text) for text in texts if text in other]
-
-
-# ------------------------------------------------------------------------------------ the code behind a view
-
-
-def functions(tokenizer: AnyTokenizer) -> dict[str, list[dict[str, str]]]:
-    """The code behind each view."""
-    code: dict[str, list[Callable[..., Any]]] = {
-        "tokens": [type(tokenizer).encode],
-        "embeddings": [model_code.embed],
-        "block": [model_code.block],
-        "norm": [model_code.layer_norm],
-        "attention": [model_code.attention],
-        "mlp": [model_code.mlp, model_code.gelu_new],
-        "logits": [GPT2.__call__],
-        "softmax": [model_code.softmax, probabilities],
-        "next": [Sampling.choose, draw],
-        "lens": [unembed, model_code.layer_norm],
-        "parts": [attribute],
-    }
-    return {view: [located(function) for function in used] for view, used in code.items()}
-
-
-def located(function: Callable[..., Any]) -> dict[str, str]:
-    """Name, file:line and text of a function; the text is empty if Python was installed without sources."""
-    original = inspect.unwrap(function)
-    lines, line = definition(original)
-    file = file_name(original.__code__.co_filename)
-    source = textwrap.dedent("".join(lines)).rstrip()
-    return {"name": f"{original.__qualname__}()", "where": f"{file}:{line}", "source": source}
 
 
 def checked_path(path: Path) -> Path:

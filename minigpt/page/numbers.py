@@ -5,7 +5,7 @@ same pieces; a file has fewer of them, and rounds the vectors inside the blocks 
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,14 +112,30 @@ def overview(model: GPT2, p: Pass, prompt: str) -> dict[str, Any]:
         "prompt": harmless(prompt),
         "tokens": p.ids,
         "first": p.first,  # position of the first token that the views show
-        "wte": numbers(p.arrays["wte"]),
-        "wpe": numbers(p.arrays["wpe"]),
         "attention": numbers(np.stack([p.arrays[f"h.{i}.attn.weights"] for i in layers])),
         "scores": numbers(np.stack([p.arrays[f"h.{i}.attn.scores"] for i in layers])),
         "growth": growth(model, p),
         "end": numbers(np.stack([p.arrays[f"h.{layers[-1]}.resid_post"][-1], p.arrays["ln_f"][-1]])),
         "logits": numbers(p.logits),
     }
+
+
+def embeddings(p: Pass) -> dict[str, str]:
+    """What each token is, and where it stands."""
+    return {name: numbers(p.arrays[name]) for name in ("wte", "wpe")}
+
+
+def shared_embeddings(passes: Sequence[Pass]) -> tuple[str, list[dict[str, list[int]]]]:
+    """The same for several contexts of one model: each row once, and the numbers of every context's rows."""
+    rows: dict[bytes, int] = {}
+    places = [
+        {
+            name: [rows.setdefault(row.tobytes(), len(rows)) for row in p.arrays[name]]
+            for name in ("wte", "wpe")
+        }
+        for p in passes
+    ]
+    return base64.b64encode(b"".join(rows)).decode("ascii"), places
 
 
 def growth(model: GPT2, p: Pass) -> dict[str, str]:
@@ -180,10 +196,16 @@ def spoken_for(logits: Float[np.ndarray, " vocab"]) -> list[int]:
     return largest(np.where(alike & (alike.sum() > WRITES), -np.inf, logits), WRITES).tolist()
 
 
-def lens(model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"]) -> dict[str, Any]:
-    """The likeliest token at every depth and position, and the paths of many tokens at the last position."""
+def lens(
+    model: GPT2, p: Pass, watched: Int[np.ndarray, " watched"], check: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """The likeliest token at every depth and position, and the paths of many tokens at the last position.
+
+    `check` may end it before every depth.
+    """
     tokens, chances, last = [], [], []
     for name in residual_names(model):
+        check()
         logits = unembed(model, p.arrays[name])
         tokens.append(logits.argmax(axis=-1))
         chances.append(softmax(logits).max(axis=-1))

@@ -63,6 +63,7 @@ class Pushes:
     chosen: list[TokenPush]  # all tokens but the first, which nothing predicts
     rejected: list[TokenPush]
     context: str  # up to where the answers part
+    context_ids: list[int]
     rise: list[LogitPush]  # the logits that follow it: those that are pushed up most
     fall: list[LogitPush]  # and down
 
@@ -110,10 +111,11 @@ def pushes(
     chosen, rejected = (tokens_of(tokenizer, rows, row, logprobs, nll, total - nll) for row in (0, 1))
     n_common = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(*ids.answers, strict=False)))
     position = len(ids.prompt) - 1 + n_common
-    context = text_of(tokenizer, [*ids.prompt, *ids.chosen[:n_common]])
+    context = [*ids.prompt, *ids.chosen[:n_common]]
     moves = list(logit_pushes(tokenizer, x[0, position] @ head.T, rows, total, position))
     return Pushes(
-        objective.name, weight, value, log_odds_ratio_of(both.pairs[0]), chosen, rejected, context,
+        objective.name, weight, value, log_odds_ratio_of(both.pairs[0]), chosen, rejected,
+        text_of(tokenizer, context), context,
         [move for move in moves[:MOVED] if move.push > 0], [move for move in moves[MOVED:] if move.push < 0],
     )  # fmt: skip
 
@@ -203,13 +205,3 @@ def shade(push: float, hardest: float) -> str:
     """A colour for a push, which readers who tell no red from green can see too."""
     colour = "31, 120, 180" if push > 0 else "230, 120, 20"
     return f"background: rgba({colour}, {abs(push) / (hardest or 1.0) * 0.6:.2f})"
-
-
-def page_of(found: Pushes) -> str:
-    """The tables as a page of their own, which needs nothing else."""
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>minigpt: the pushes of a pair</title>'
-        '<body style="font:16px/1.5 sans-serif;max-width:50em;margin:2em auto">'
-        f"{html_of(found)}</body></html>\n"
-    )

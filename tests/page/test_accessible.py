@@ -1,12 +1,8 @@
-"""axe-core finds nothing to complain of, on a phone and a desktop, in light and dark.
+"""axe-core finds nothing to complain of, on a phone and a desktop, in light and dark."""
 
-MINIGPT_AXE is the path of axe.min.js, as the npm package axe-core has it.
-"""
-
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -15,12 +11,12 @@ from minigpt.checkpoints.find import find
 from minigpt.checkpoints.load import load
 from minigpt.page.build import Speaker, write_page
 from minigpt.page.live import open_server
+from minigpt.training.pairs import Pair
+from minigpt.training.pushes import pushes
 from tests.page.browser import DESKTOP, PHONE
 
-AXE = os.environ.get("MINIGPT_AXE")
-pytestmark = pytest.mark.skipif(
-    not AXE, reason="needs axe-core: MINIGPT_AXE=node_modules/axe-core/axe.min.js"
-)
+pytest.importorskip("axe_playwright_python", reason="needs axe-core: pip install axe-playwright-python")
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +24,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     source = find("tiny")
     model, tokenizer = load(source)
     folder = tmp_path_factory.mktemp("accessible")
+    pair = pushes(model, tokenizer, Pair("The girl was very", " kind", " cruel"))
     pages: dict[str, dict[str, Any]] = {
         "two": {
             "prompt": "I love",
@@ -35,6 +32,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "new_tokens": tokenizer.encode(" you so much"),
         },
         "korean": {"prompt": "안녕 transformers \N{GRINNING FACE}", "language": "ko"},
+        "pair": {"prompt": pair.context, "pushes": pair},
         "long": {"prompt": "All work and no play makes Jack a dull boy. " * 6},
     }
     written = {
@@ -55,14 +53,14 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
-@pytest.mark.parametrize("name", ["two", "korean", "long", "live"])
+@pytest.mark.parametrize("name", ["two", "korean", "long", "pair", "live"])
 def test_no_rule_is_violated(
     browser: Any, addresses: dict[str, str], name: str, viewport: dict[str, int], scheme: str
 ) -> None:
     options = {"viewport": viewport, "color_scheme": scheme, "reduced_motion": "reduce"}
     page = browser.new_context(bypass_csp=True, **options).new_page()  # axe is a script of another origin
     page.goto(addresses[name])
-    page.evaluate(Path(AXE or "").read_text(encoding="utf-8"))
+    page.evaluate(AXE)
     page.locator("#draw").click()
     for opened in (False, True):
         if opened:

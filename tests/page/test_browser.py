@@ -436,7 +436,8 @@ def test_tab_reaches_every_control(show: Callable[..., Seen]) -> None:
             seen.page.evaluate("""() => {
             const e = document.activeElement, inside = (s) => e.closest(s) !== null;
             return e === document.body ? 'end' : e.id || e.name || e.tagName.toLowerCase()
-                + ['#pins', '.heat', '.lens', '.next', '.strip', '#row', '#units', '#qkv', '#moves', '#parts']
+                + ['#pins', '.heat', '.lens', '.next', '.strip', '#row', '#units', '#qkv', '#moves',
+                    '#parts-list', '#parts-tokens']
                     .filter(inside).join('');
         }""")
         )
@@ -452,11 +453,47 @@ def test_tab_reaches_every_control(show: Callable[..., Seen]) -> None:
         "button#pins",
         "button.heat",
         "button.lens",
-        *(f"button{place}" for place in (".strip", "#row", "#units", "#qkv", "#moves", "#parts")),
+        *(
+            f"button{place}"
+            for place in (".strip", "#row", "#units", "#qkv", "#moves", "#parts-list", "#parts-tokens")
+        ),
         *("language", "draw", "greedy", "seed"),
     }
     assert wanted | {"button.next", "a", "button"} <= set(stops)
     assert stops.count("button.next") == 2  # a table of buttons is one stop: the arrow keys go on from there
+
+
+def test_a_chosen_button_says_so(show: Callable[..., Seen]) -> None:
+    seen = show("love")
+    for place in ("#parts-tokens", "#qkv .matrix:first-child", ".heat"):
+        buttons = seen.page.locator(f"{place} button[aria-pressed]")
+        states = [button.get_attribute("aria-pressed") for button in buttons.all()]
+        assert len(states) > 1
+        assert states.count("true") == 1, place
+        assert set(states) == {"true", "false"}
+
+
+LABELS = ".map-of-all a, .code, .language span, .slider, .buttons button, .strip-label, h2, h3"
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_no_label_is_cut(show: Callable[..., Seen], viewport: dict[str, int], language: str) -> None:
+    seen = show("love", viewport)
+    seen.page.locator(f"input[value={language}]").check(force=True)
+    cut = seen.page.evaluate(
+        """([labels, isWide]) => [...document.querySelectorAll(labels)].filter((node) => {
+            if (!node.checkVisibility() || (!isWide && node.closest('.map-of-all'))) return false;
+            node.setAttribute('aria-current', 'step'); // bold, in the map
+            const text = document.createRange();
+            text.selectNodeContents(node);
+            const room = (isWide && node.closest('.rail')) || document.documentElement;
+            const end = text.getBoundingClientRect().right;
+            return end > room.getBoundingClientRect().right || node.scrollWidth > node.clientWidth + 1;
+        }).map((node) => node.textContent)""",
+        [LABELS, viewport is DESKTOP],  # on a phone the map is a strip of points
+    )
+    assert cut == []
 
 
 def test_arrow_keys_move_every_slider(show: Callable[..., Seen]) -> None:
@@ -576,3 +613,37 @@ def test_colours_follow_the_scheme(show: Callable[..., Seen]) -> None:
     dark = seen.page.evaluate(look)
     assert light[0] != dark[0]
     assert light[1] != dark[1]
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_file_without_room_for_every_block_says_so(
+    context: Callable[..., Any],
+    model: GPT2,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    viewport: dict[str, int],
+) -> None:
+    monkeypatch.setattr("minigpt.page.build.LARGEST_FILE", 0)
+    file = write_page(tmp_path / "page.html", model, Tokenizer(), "I love my dog", source=SOURCE)
+    seen = Seen(context(viewport=viewport).new_page()).watch()
+    seen.page.goto(file.as_uri())
+    notes, details = (
+        seen.page.locator(".closed-note"),
+        seen.page.locator("#one-block .strips, .matrices, .mlp"),
+    )
+    assert [each.is_visible() for each in notes.all()] == [False] * 3
+    assert all(each.is_visible() for each in details.all())
+    seen.page.locator("#layer").fill("1")
+    assert notes.first.text_content().startswith("Layer 1 is closed: ")
+    assert "these layers only: 0." in notes.first.text_content()
+    assert [each.is_visible() for each in notes.all()] == [True] * 3
+    assert not any(each.is_visible() for each in details.all())
+    # Attention is there for every layer; a score is, too, but not the vectors behind it.
+    seen.page.locator("#row td.weight button").last.click()
+    seen.page.locator("#panel-body .chosen button").click()
+    assert "not in this file" in seen.page.locator("#panel-body").text_content()
+    seen.page.locator("#final-strips button").first.click()
+    assert "not in this file" in seen.page.locator("#panel-body").text_content()
+    assert seen.sideways() == []
+    assert seen.complaints == []
+    seen.page.close()

@@ -221,6 +221,26 @@ def test_a_vector_is_followed_where_it_is_pressed(seen: Seen) -> None:
     assert seen.page.locator("#panel-title").text_content().startswith("x[20] = ")
 
 
+def test_keyboard_reaches_every_number_of_a_vector(seen: Seen, passed: Trace) -> None:
+    """Six of them are buttons; from there each other one is a number typed."""
+    layer = int(seen.page.locator("#layer").input_value())
+    seen.page.locator("#norm-1 .strip").last.locator("button").first.focus()
+    seen.press("Enter")
+    index = seen.page.get_by_label("Number 0–31:")
+    index.focus()
+    for place in (0, 17, 31):
+        index.fill(str(place))
+        title = seen.page.locator("#panel-title").text_content().replace("\N{MINUS SIGN}", "-")
+        assert title.startswith(f"h.{layer}.ln_1[{place}] = ")
+        value = float(passed[f"h.{layer}.ln_1"][LAST, place])
+        assert float(title.split(" = ")[1]) == pytest.approx(value, rel=2e-3, abs=1e-4)
+    index.fill("32")  # there is no such number: the last one stays
+    assert "[31]" in seen.page.locator("#panel-title").text_content()
+    seen.page.locator("#panel-close").click()
+    seen.page.locator("#row button.figure").first.click()
+    assert not seen.page.locator("#panel-index").is_visible()  # a score is no number of a vector
+
+
 def test_a_number_of_another_context_leads_to_that_context(seen: Seen) -> None:
     second = seen.page.locator("table.next").nth(1).locator(".logit button").first
     text = second.text_content().replace("−", "-")

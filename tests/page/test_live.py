@@ -165,11 +165,35 @@ def test_a_forward_pass_ends_when_a_newer_question_comes(
     assert not answers.passes
 
 
+def test_a_lens_ends_when_a_newer_question_comes(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers.answer(question("contexts", number=3))
+    unembed, depths = answers_module.numbers.unembed, iter(range(100))
+
+    def unembed_and_ask(*arguments: Any) -> np.ndarray:
+        if next(depths) == 1:
+            answers.note(question("contexts", number=9))
+        return unembed(*arguments)
+
+    monkeypatch.setattr(answers_module.numbers, "unembed", unembed_and_ask)
+    with pytest.raises(StaleError):
+        answers.answer(question("lens", number=3))
+    assert next(depths) == 2  # nothing was computed after it
+
+
 def test_a_pass_that_takes_too_long_ends(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr(answers_module.time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(BusyError, match="more than 30 s"):
         answers.answer(question("contexts"))
+
+
+def test_the_browser_keeps_a_core(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers.most_threads = 4
+    assert answers.threads() == 1  # the model is small
+    monkeypatch.setattr(answers_module, "SMALL", 1000)
+    assert answers.threads() == 3
+    answers.most_threads = 1
+    assert answers.threads() == 1
 
 
 def test_more_questions_than_may_wait_are_refused(answers: Answers) -> None:

@@ -3,6 +3,8 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,16 @@ import pytest
 
 from minigpt.checkpoints.find import find
 from minigpt.checkpoints.load import load
+from minigpt.checkpoints.saving import save
 from minigpt.cli.main import main
 from minigpt.cli.terminal import harmless
 from minigpt.inspection import trace
 from minigpt.page.build import Speaker
 from minigpt.page.live import Server, open_server
 from minigpt.sampling import probabilities
+from minigpt.tokenizer import Tokenizer
 from tests.page.browser import DESKTOP, EVIL, PHONE, Seen
+from tests.synthetic import random_gpt2
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
@@ -29,8 +34,8 @@ def speaker() -> Speaker:
     return Speaker(source, *load(source))
 
 
-@pytest.fixture
-def server(speaker: Speaker) -> Iterator[Server]:
+@contextmanager
+def served(speaker: Speaker) -> Iterator[Server]:
     opened = open_server(speaker, "I love", SETTINGS, "en")
     thread = threading.Thread(target=opened.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -41,13 +46,19 @@ def server(speaker: Speaker) -> Iterator[Server]:
 
 
 @pytest.fixture
+def server(speaker: Speaker) -> Iterator[Server]:
+    with served(speaker) as opened:
+        yield opened
+
+
+@pytest.fixture
 def show(context: Callable[..., Any], server: Server) -> Iterator[Callable[..., Seen]]:
     pages = []
 
-    def opened(viewport: dict[str, int] = DESKTOP) -> Seen:
+    def opened(viewport: dict[str, int] = DESKTOP, where: Server = server) -> Seen:
         pages.append(context(viewport=viewport, reduced_motion="reduce").new_page())
         seen = Seen(pages[-1]).watch()
-        seen.page.goto(server.address)
+        seen.page.goto(where.address)
         return seen
 
     yield opened
@@ -64,21 +75,58 @@ def type_text(seen: Seen, text: str, which: int = 0) -> None:
     playwright.expect(written).to_have_text(harmless(text) if text else "<|endoftext|>", timeout=20_000)
 
 
-def test_typed_prompt_has_the_numbers_of_json(
-    show: Callable[..., Seen], capsys: pytest.CaptureFixture[str]
+def expect_numbers_of_json(
+    seen: Seen, prompt: str, model: str, capsys: pytest.CaptureFixture[str], context: int = 0
 ) -> None:
-    seen, prompt = show(), "The little girl ran down the garden path"
-    type_text(seen, prompt)
-    assert main([prompt, "--model", "tiny", "--json", "--top", "200"]) == 0
+    """The page's tokens, logits and probabilities are those that the command line prints."""
+    assert main([prompt, "--model", model, "--json", "--top", "200"]) == 0
     expected = json.loads(capsys.readouterr().out)
-    assert seen.page.evaluate("minigpt.contexts[0].tokens") == [token["id"] for token in expected["tokens"]]
-    logits, chances = seen.numbers("minigpt.contexts[0].logits"), seen.numbers("minigpt.probabilities()")
+    tokens = seen.page.evaluate(f"minigpt.contexts[{context}].tokens")
+    assert tokens == [token["id"] for token in expected["tokens"]]
+    logits = seen.numbers(f"minigpt.contexts[{context}].logits")
+    chances = seen.numbers(f"minigpt.probabilities({context})")
     largest = np.abs(logits).max()
     for row in expected["next_tokens"]:
         assert chances[row["id"]] == pytest.approx(row["probability"], abs=1e-6)
         assert logits[row["id"]] == pytest.approx(row["logit"], abs=1e-6 * largest)
     np.testing.assert_allclose(chances, probabilities(logits), rtol=1e-9)
+
+
+def test_typed_prompt_has_the_numbers_of_json(
+    show: Callable[..., Seen], capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen, prompt = show(), "The little girl ran down the garden path"
+    type_text(seen, prompt)
+    expect_numbers_of_json(seen, prompt, "tiny", capsys)
     assert seen.complaints == []
+
+
+def test_another_model_of_this_machine_answers(
+    show: Callable[..., Seen], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page begins with a small model that has words of its own, and goes over to `tiny` and back."""
+    folder = str(tmp_path / "small")
+    words = Tokenizer.train(["I love you, I hate you, I love it"] * 20, vocab_size=270)
+    save(folder, random_gpt2(seed=1, vocab_size=words.n_vocab), words)
+    source = find(folder)
+    with served(Speaker(source, *load(source))) as server:
+        seen = show(where=server)
+        select, title = seen.page.get_by_label("Model"), seen.page.locator("#model")
+        assert "tiny" in select.locator("option").all_text_contents()
+        for name, size in (("tiny", "6 layers × 6 heads"), (source.name, "3 layers × 4 heads")):
+            select.select_option(name)
+            playwright.expect(title).to_contain_text(size, timeout=20_000)
+            expect_numbers_of_json(seen, "I love", name if name == "tiny" else folder, capsys)
+            last = seen.page.locator("#layer").get_attribute("max")
+            seen.page.locator("#layer").fill(last)
+            strip = seen.page.locator("#norm-1 code").first
+            playwright.expect(strip).to_have_text(f"h.{last}.resid_pre", timeout=20_000)
+        seen.page.get_by_role("button", name="Add a context").click()
+        seen.page.get_by_label("Model 2").select_option("tiny")
+        playwright.expect(seen.page.locator(".opening .by")).to_have_text([source.name, "tiny"])
+        expect_numbers_of_json(seen, "I love", folder, capsys)
+        expect_numbers_of_json(seen, "I love", "tiny", capsys, context=1)
+        assert seen.complaints == []
 
 
 def test_every_number_can_be_followed_at_any_position(show: Callable[..., Seen], speaker: Speaker) -> None:
@@ -136,6 +184,39 @@ def test_contexts_are_added_compared_and_removed(show: Callable[..., Seen]) -> N
     seen.page.get_by_role("button", name="Remove Prompt 1").click()
     playwright.expect(seen.page.locator(".opening")).to_have_count(1)
     assert seen.page.locator(".opening .written").text_content() == "I hate"
+    assert seen.complaints == []
+
+
+def test_keyboard_alone_types_adds_draws_and_takes_back(show: Callable[..., Seen]) -> None:
+    seen = show()
+
+    def tab_to(place: str) -> None:
+        for _ in range(150):
+            if seen.page.locator(place).last.evaluate("e => e === document.activeElement"):
+                return
+            seen.press("Tab")
+        raise AssertionError(f"{place} is not reached")
+
+    written = seen.page.locator(".opening .written")
+    tab_to("textarea")
+    seen.page.keyboard.type(" you")
+    playwright.expect(written).to_have_text("I love you", timeout=20_000)
+    tab_to(".asking select")
+    tab_to("#asking-add")
+    seen.press("Enter")
+    seen.page.keyboard.type("I hate")
+    playwright.expect(written.last).to_have_text("I hate", timeout=20_000)
+    tab_to(".asking .context .quiet")
+    seen.press("Enter")
+    playwright.expect(written).to_have_text("I love you", timeout=20_000)
+    tab_to("#greedy")
+    seen.press("Enter")
+    playwright.expect(seen.page.locator(".drawn .token")).to_have_count(1, timeout=20_000)
+    tab_to("#undo")
+    seen.press("Enter")
+    playwright.expect(written).to_have_text("I love you", timeout=20_000)
+    assert seen.page.locator("#asking-state").get_attribute("role") == "status"
+    assert seen.page.locator(".fault").get_attribute("role") == "alert"
     assert seen.complaints == []
 
 

@@ -22,6 +22,7 @@ from minigpt.model import GPT2, Config, softmax
 from minigpt.page import build as page
 from minigpt.page import show
 from minigpt.page.document import script, style
+from minigpt.page.room import FEWEST_TOKENS, MOST_TOKENS, Room, room_for
 from minigpt.parameters import parameter_shapes as shapes
 from minigpt.tokenizer import Tokenizer
 from tests.synthetic import random_gpt2
@@ -67,8 +68,6 @@ def test_numbers_are_those_of_the_model(
     context, ids = contexts[which], TOKENIZER.encode(prompt)
     passed = trace(model, ids)
     assert (context["prompt"], context["tokens"], context["first"]) == (prompt, ids, 0)
-    np.testing.assert_array_equal(floats(context["wte"]), passed["wte"].ravel())
-    np.testing.assert_array_equal(floats(context["wpe"]), passed["wpe"].ravel())
     # One row of logits is another matrix product than all rows at once, and rounds differently.
     np.testing.assert_allclose(floats(context["logits"]), passed["logits"][-1], rtol=1e-5, atol=1e-5)
     rows = floats(context["attention"]).reshape(model.config.n_layer, model.config.n_head, -1)
@@ -103,7 +102,7 @@ def test_long_context_is_summed_up_before_its_end(model: GPT2, tmp_path: Path) -
     size = n_tokens - context["first"]
     assert 10 <= size < n_tokens
     assert len(context["tokens"]) == n_tokens
-    assert floats(context["wte"]).size == size * model.config.n_embd
+    assert len(context["wte"]) == len(context["wpe"]) == size
     weights = trace(model, TOKENIZER.encode(prompt)).stack("h.*.attn.weights")
     packed = floats(context["attention"]).reshape(model.config.n_layer, model.config.n_head, -1)
     last = packed[..., -(size + 1) :]
@@ -281,39 +280,79 @@ def test_text_on_every_shade_can_be_read(scheme: int) -> None:
 # ------------------------------------------------------------------------------------------------ sizes
 
 
-@pytest.mark.parametrize("comparisons", [[], ["I hate the little grey dog of my dear neighbour"]])
-def test_ten_tokens_on_the_124m_model_fit_into_four_megabytes(tmp_path: Path, comparisons: list[str]) -> None:
+TEN_TOKENS = [
+    "I love the little grey dog of my dear neighbour",
+    "You hate some huge brown cats near your old friend",
+    "We saw many small red birds on their tall house",
+    "She had two long white letters from his poor aunt",
+    "a b c d e f g h i j",
+    "One two three four five six seven eight nine ten",
+]
+
+
+@pytest.fixture(scope="module")
+def zeros() -> GPT2:
     """The numbers are of no account here: those of the official model take as much room as zeros."""
     config = Config()
-    model = GPT2.from_arrays(
-        config, {name: np.zeros(shape, np.float32) for name, shape in shapes(config).items()}
-    )
-    prompt = "I love the little grey dog of my dear neighbour"
-    text = written(tmp_path, model, prompt, comparisons=comparisons)
-    for context in data_of(text)["contexts"]:
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes(config).items()}
+    arrays["wte.weight"] += np.arange(config.vocab_size, dtype=np.float32)[:, None]  # each row is another
+    return GPT2.from_arrays(config, arrays)
+
+
+@pytest.mark.parametrize(
+    ("n_contexts", "opened", "n_blocks"), [(1, 10, 12), (2, 10, 12), (3, 4, 11), (4, 4, 5), (6, 4, 1)]
+)
+def test_contexts_of_ten_tokens_on_the_124m_model_fit_into_four_megabytes(
+    tmp_path: Path, zeros: GPT2, n_contexts: int, opened: int, n_blocks: int
+) -> None:
+    text = written(tmp_path, zeros, TEN_TOKENS[0], comparisons=TEN_TOKENS[1:n_contexts])
+    assert 2e6 < len(text.encode()) < 4e6
+    contexts = data_of(text)["contexts"]
+    assert len(contexts) == n_contexts
+    for context in contexts:
         assert len(context["tokens"]) == 10
-        assert [block["first"] for block in context["blocks"]] == [0] * 12
-    assert 1e6 < len(text.encode()) < 4e6
+        assert context["first"] == 0
+        assert floats(context["logits"]).size == 50257
+        assert {block["first"] for block in context["blocks"]} == {10 - opened}
+        assert len(context["blocks"]) == n_blocks
 
 
-def test_a_long_text_on_the_124m_model_degrades() -> None:
-    config = Config()
-    model = GPT2.from_arrays(
-        config, {name: np.zeros(shape, np.float32) for name, shape in shapes(config).items()}
-    )
-    assert page.shown_tokens(model, [[0] * 1000]) == page.MOST_TOKENS
-    assert page.opened_tokens([model]) == page.MOST_OPENED
-    assert page.opened_tokens([model] * 4) == 5
+@pytest.mark.parametrize("n_contexts", [1, 3])
+def test_long_texts_on_the_124m_model_fit_into_four_megabytes(
+    tmp_path: Path, zeros: GPT2, n_contexts: int
+) -> None:
+    prompts = [f"{start} {' and on' * 200}" for start in ("He went", "She ran", "We walked")[:n_contexts]]
+    text = written(tmp_path, zeros, prompts[0], comparisons=prompts[1:])
+    assert len(text.encode()) < 4e6
+    for context in data_of(text)["contexts"]:
+        assert len(context["tokens"]) > 400
+        assert 10 <= len(context["tokens"]) - context["first"] <= 40
 
 
-def test_many_contexts_and_large_models_show_fewer_tokens() -> None:
-    small = random_gpt2(vocab_size=307)
-    assert page.shown_tokens(small, [[0] * 5]) == 5
-    assert page.shown_tokens(small, [[0] * 1000]) == page.MOST_TOKENS
-    large = replace(small, config=replace(small.config, n_layer=48, n_head=25, n_embd=50))
-    alone, together = (page.shown_tokens(large, [[0] * 1000] * n) for n in (1, 4))
-    assert page.MOST_TOKENS > alone > together == page.FEWEST_TOKENS
-    assert 48 * 25 * alone * (alone + 3) / 2 <= page.ATTENTION_BUDGET
+def test_rows_that_contexts_share_are_written_once(model: GPT2, tmp_path: Path) -> None:
+    data = data_of(written(tmp_path, model, "I love you", comparisons=["I love her", "She can love"]))
+    rows = floats(data["embeddings"][0]).reshape(-1, model.config.n_embd)
+    assert len(rows) == 6 + 3  # tokens and positions
+    for context in data["contexts"]:
+        passed = trace(model, context["tokens"])
+        np.testing.assert_array_equal(rows[context["wte"]], passed["wte"])
+        np.testing.assert_array_equal(rows[context["wpe"]], passed["wpe"])
+
+
+def test_many_contexts_and_large_models_have_less_room() -> None:
+    small, large = Config(n_layer=2, n_embd=48), Config(n_layer=48, n_head=25, n_embd=1600)
+    assert room_for([small], 5, 10**7) == Room(shown=5, opened=10, blocks=2)
+    assert room_for([small], 1000, 10**7) == Room(shown=MOST_TOKENS, opened=10, blocks=2)
+    alone, together = (room_for([large] * n, 1000, 3 * 10**6) for n in (1, 4))
+    assert MOST_TOKENS > alone.shown >= together.shown == FEWEST_TOKENS
+    assert alone.blocks > together.blocks == 1
+    assert room_for([large] * 4, 1000, 0) == together  # the least there is
+
+
+def test_the_first_and_the_last_block_are_opened_and_others_between_them() -> None:
+    assert [Room(10, 4, n).layers(12) for n in (1, 2, 5)] == [[0], [0, 11], [0, 3, 6, 8, 11]]
+    assert Room(10, 4, 12).layers(12) == list(range(12))
+    assert Room(10, 4, 12).layers(3) == [0, 1, 2]  # another model with fewer
 
 
 # ------------------------------------------------------------------------------------- what can go wrong

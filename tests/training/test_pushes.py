@@ -8,7 +8,7 @@ from minigpt.model import GPT2
 from minigpt.tape import gradients
 from minigpt.tokenizer import Tokenizer
 from minigpt.training.pairs import Pair, encode_pair, rows_of
-from minigpt.training.pushes import page_of, pushes
+from minigpt.training.pushes import pushes
 from tests.synthetic import random_gpt2
 
 WORDS = "she was kind and he was cruel to all of them, it was so good, so bad to us, me and you "
@@ -69,15 +69,14 @@ def test_an_answer_that_is_the_beginning_of_the_other_parts_where_it_ends(model:
     assert found.fall[0].push < 0
 
 
-def test_text_and_page_show_every_token_and_nothing_that_a_browser_would_obey(model: GPT2) -> None:
+def test_text_and_tables_show_every_token_and_nothing_that_a_browser_would_obey(model: GPT2) -> None:
     found = pushes(model, TOKENIZER, Pair("she <b>", " was", " kind"), "orpo")
-    page = page_of(found)
-    assert "<b>" not in page
-    assert "&lt;" in page
+    tables = found._repr_html_()
+    assert "<b>" not in tables
+    assert "&lt;" in tables
     for token in (*found.chosen, *found.rejected):
         assert repr(token.text) in str(found)
-        assert f"{token.logprob:.3f}" in page
-    assert found._repr_html_() in page
+        assert f"{token.logprob:.3f}" in tables
 
 
 def test_a_negative_weight_is_refused(model: GPT2) -> None:

@@ -9,14 +9,14 @@ from typing import Any, cast
 from rich.console import Console
 
 from ...errors import InputError, notice
-from ...files import write_whole
+from ...page.build import LANGUAGES, write_page
 from ...tokenizer import Tokenizer
 from ...training.before_after import Evaluation, TokenChange, changes
 from ...training.pairs import Pair, read_pairs
 from ...training.prefer import PreferenceReporter, PreferenceRun, PreferenceSettings, PreferenceStep, prefer
 from ...training.preferences import OBJECTIVES
-from ...training.pushes import page_of, pushes
-from ..document import print_json
+from ...training.pushes import pushes
+from ..document import print_json, tell_page
 from ..options import SEVERAL, ModelOptions, add_model_options, file_name, number, text
 from ..passes import Checkpoint, model_document, open_model
 from ..pushes import tell_pushes
@@ -48,6 +48,7 @@ class Options(ModelOptions):
     text: str | None
     explain: int | None
     html: str | None
+    lang: str
 
     def __post_init__(self) -> None:
         if self.explain is None and self.html is not None:
@@ -93,6 +94,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--explain", metavar="N", type=int, help="train nothing; show how hard each token of pair N is pushed"
     )
     group.add_argument("--html", metavar="FILE", type=file_name, help="write what --explain shows as a page")
+    group.add_argument("--lang", choices=LANGUAGES, default="en", help="the language of that page (en)")
     add_model_options(parser)
 
 
@@ -322,14 +324,16 @@ def explain(options: Options, checkpoint: Checkpoint, pair: Pair) -> None:
         checkpoint.model, checkpoint.tokenizer, pair, settings.objective, settings.weight,
         completion_only_loss=settings.completion_only_loss, end_of_text=settings.end_of_text,
     )  # fmt: skip
+    page = None
     if options.html is not None:
-        try:
-            write_whole(Path(options.html), page_of(found))
-        except OSError as error:
-            raise InputError(f"--html {options.html}: {error.strerror}; choose another file.") from None
+        page = write_page(
+            options.html, checkpoint.model, checkpoint.tokenizer, found.context,
+            source=checkpoint.source, pushes=found, language=options.lang,
+        )  # fmt: skip
     if options.json:
         model = model_document(checkpoint.source, checkpoint.model)
         print_json({"model": model, "pairs": options.pairs, "pair": options.explain, **asdict(found)})
-        return
-    title = f"Pair {options.explain} of {harmless(options.pairs)}"
-    tell_pushes(console(), title, checkpoint, pair, found)
+    else:
+        title = f"Pair {options.explain} of {harmless(options.pairs)}"
+        tell_pushes(console(), title, checkpoint, pair, found)
+    tell_page(page)

@@ -1,9 +1,9 @@
 /* One block, opened: layer norm, query, key and value, and what attention and MLP add to the stream. */
 import { headVector } from "./contexts.js";
-import { block, isLive, openedAt } from "./details.js";
+import { block, isClosed, isLive, layersOf, openedAt } from "./details.js";
 import { tokenOf } from "./pins.js";
 import { chooseHead, choosePosition, current, position, state, view } from "./store.js";
-import { meanAndScale } from "./origins.js";
+import { meanAndScale } from "./sums.js";
 import { $, canvasOf, fixed, later, make, number, paintSlider, range, rove, say } from "./tools.js";
 import { ground, largestOf, place, shadesOf, strip } from "./vectors.js";
 import { nodes, t } from "./words.js";
@@ -23,6 +23,12 @@ function showChoice() {
   $("block-token").replaceChildren(...nodes("block.token", { token: tokenOf(context, context.tokens[at]), position: at }));
   $("block-note").hidden = isLive() || position() === context.last;
   $("block-note").textContent = t("block.last-only");
+  const closed = isClosed(context);
+  $("one-block").classList.toggle("closed", closed);
+  for (const note of document.querySelectorAll(".closed-note")) {
+    note.hidden = !closed;
+    note.textContent = t("block.closed", { layer: state.layer, layers: layersOf(context).join(", ") });
+  }
 }
 
 export function connectBlock() {

@@ -5,7 +5,7 @@ import { view } from "./store.js";
 
 function showFunctions() {
   for (const host of document.querySelectorAll("[data-functions]")) {
-    host.replaceChildren(...host.dataset.functions.split(" ").flatMap((group) => data.functions[group]).map(entry));
+    host.replaceChildren(...host.dataset.functions.split(" ").flatMap((group) => data.functions[group] ?? []).map(entry));
   }
 }
 

@@ -1,6 +1,6 @@
 /* The numbers of each context, from the text of the data to arrays, and where in them a number stands. */
 import { floats, halves, ranking } from "./arithmetic.js";
-import { contexts, state } from "./store.js";
+import { contexts, keepHead, state } from "./store.js";
 import { data } from "./words.js";
 
 /* A vocabulary travels as one text, in which spaces divide the tokens: in a token they are drawn as ␣. */
@@ -38,6 +38,17 @@ export function addRows(model, ids, values) {
   ids.forEach((id, i) => model.rows.set(id, all.subarray(i * model.n_embd, (i + 1) * model.n_embd)));
 }
 
+/* Rows of wte and wpe: a written file holds each row once, and of every context the numbers of its rows. */
+const embeddings = (data.embeddings ?? []).map(floats);
+function rowsOf(raw, model) {
+  if (typeof raw === "string") return floats(raw);
+  const width = model.n_embd;
+  const found = new Float32Array(raw.length * width);
+  const rows = embeddings[models.indexOf(model)];
+  raw.forEach((n, i) => found.set(rows.subarray(n * width, (n + 1) * width), i * width));
+  return found;
+}
+
 export function readContext(raw) {
   const model = typeof raw.model === "string" ? models.find(({ name }) => name === raw.model) : models[raw.model];
   const logits = floats(raw.logits);
@@ -54,8 +65,8 @@ export function readContext(raw) {
     probabilities: new Float64Array(logits.length),
     size: raw.tokens.length - raw.first, // tokens that the views show; earlier ones are summed up
     last: raw.tokens.length - 1,
-    wte: floats(raw.wte),
-    wpe: floats(raw.wpe),
+    wte: rowsOf(raw.wte, model),
+    wpe: rowsOf(raw.wpe, model),
     attention: floats(raw.attention),
     scores: floats(raw.scores),
     growth: { stream, attention, mlp },
@@ -129,10 +140,10 @@ export function headVector(context, block, name, head, position) {
 
 /* The likeliest head to have something to show: in which the last token looks most sharply at one that is
    neither itself nor the first, or, of two tokens, at the first. */
-export function sharpestHead(context) {
-  const { n_layer: layers, n_head: heads } = context.model;
+export function sharpestHead(context, layers) {
+  const { n_head: heads } = context.model;
   let [best, found] = [-1, { layer: 0, head: 0 }];
-  for (let layer = 0; layer < layers; layer++) {
+  for (const layer of layers) {
     for (let head = 0; head < heads; head++) {
       const row = weightsOf(context, layer, head, context.size - 1); // begins with the sum over earlier tokens
       const weight = Math.max(...(context.size > 2 ? row.subarray(2, context.size) : row.subarray(1, 2)));
@@ -168,4 +179,5 @@ export function setContexts(raws) {
     state.positions[i] = Math.max(at, context.first);
   });
   state.context = Math.min(state.context, contexts.length - 1);
+  keepHead();
 }

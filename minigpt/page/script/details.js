@@ -1,6 +1,7 @@
 /* What a page may not have yet. A written file holds what it holds; a live page asks the model for the rest. */
 import { headVector } from "./contexts.js";
 import { current, position, state } from "./store.js";
+import { range } from "./tools.js";
 
 let ask = null; // (what, context) => undefined: the answer arrives in the store, which then touches "details"
 export const isLive = () => ask !== null;
@@ -17,6 +18,13 @@ export function block(context, layer = state.layer, at = openedAt(context)) {
   if (!found) ask?.({ block: { layer, position: at } }, context);
   return found;
 }
+
+/* The layers whose blocks can be opened: a file of many contexts has no room for all of them. */
+export function layersOf(context) {
+  const all = range(context.model.n_layer);
+  return isLive() ? all : all.filter((layer) => context.blocks.has(`${layer}/${context.last}`));
+}
+export const isClosed = (context, layer = state.layer) => !layersOf(context).includes(layer);
 
 /* The weights and the bias that make one number of a linear layer's result; null if they are not here. */
 export function column(context, name, index) {

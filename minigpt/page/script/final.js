@@ -1,6 +1,6 @@
 /* The final layer norm: what the last vector becomes before it is compared with every token. */
 import { current, view } from "./store.js";
-import { meanAndScale } from "./origins.js";
+import { meanAndScale } from "./sums.js";
 import { $, fixed } from "./tools.js";
 import { place, strip } from "./vectors.js";
 import { t } from "./words.js";

@@ -18,6 +18,7 @@ import { readFlip, swatches } from "./attention.js";
 import { connectBlock } from "./block.js";
 import { forgetWidths } from "./charts.js";
 import { setContexts, sharpestHead } from "./contexts.js";
+import { layersOf } from "./details.js";
 import "./code.js";
 import "./tokens.js";
 import "./embeddings.js";
@@ -27,6 +28,7 @@ import "./final.js";
 import "./logits.js";
 import "./lens.js";
 import { connectParts } from "./parts.js";
+import "./pushes.js";
 import { connectLive } from "./live.js";
 import { connectMap } from "./map.js";
 import { connectNext, nextToken } from "./next.js";
@@ -82,10 +84,10 @@ function connectLanguage() {
 }
 
 setContexts(data.contexts);
-Object.assign(state, sharpestHead(current()));
 fillDocument(current().model);
 for (const connect of [connectPanel, connectPins, connectBlock, connectStream, connectSettings, connectSoftmax, connectNext, connectParts, connectScreen, connectLanguage, connectMap, connectLive])
   connect();
+Object.assign(state, sharpestHead(current(), layersOf(current())));
 redraw();
 
 window.minigpt = Object.freeze({

@@ -56,7 +56,7 @@ function showDraw() {
     rank: number.format(draw.place + 1),
     p: percent(draw.end - draw.start),
   };
-  $("draw-words").replaceChildren(...nodes("next.drawn", values));
+  $("draw-words").replaceChildren(...nodes("next.drawn", values), ...(chosen ? [] : [" ", t("next.appended")]));
 }
 
 function lineBar(context, id, share, chosen) {

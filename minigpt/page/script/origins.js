@@ -5,39 +5,16 @@ Each kind of number has a function here. It returns null where an array is not a
 where `value` is the model's own number and `computed` what the arrays on the page give for it. */
 import { dot } from "./arithmetic.js";
 import { headVector, scoresOf, weightsOf } from "./contexts.js";
-import { block, column, rowOfHead } from "./details.js";
-import { settings } from "./store.js";
+import { block, column } from "./details.js";
+import { outputs } from "./outputs.js";
 import { tokenOf } from "./pins.js";
-import { fixed, minus, number, percent, sum } from "./tools.js";
-import { strongest } from "./vectors.js";
+import { exact, meanAndScale, products } from "./sums.js";
+import { percent, sum } from "./tools.js";
 import { t } from "./words.js";
-
-const SHOWN = 6; // of the many products or terms of a sum
-/* Four digits behind the point, or as many as a small number needs. */
-const exact = (value) => (value && Math.abs(value) < 1e-3 ? minus(value.toExponential(3)) : fixed(value, 4));
 
 export function explain(origin, context) {
   const found = origins[origin.kind](origin, context);
   return found && { note: "", strips: [], heads: [], rows: [], steps: [], ...found };
-}
-
-/* A dot product, as its largest products and the rest: rows [i, a, b, a × b]. */
-function products(a, b, nameA, nameB) {
-  const all = a.map((value, i) => value * b[i]);
-  const shown = strongest(all, SHOWN);
-  const rest = sum([...all]) - sum(shown.map((i) => all[i]));
-  return {
-    strips: [
-      { name: nameA, vector: a },
-      { name: nameB, vector: b },
-      { name: "×", words: t("origin.products"), vector: all },
-    ],
-    heads: ["i", nameA, nameB, "×"],
-    rows: [
-      ...shown.map((i) => ({ cells: [String(i), exact(a[i]), exact(b[i]), exact(all[i])] })),
-      { cells: [t("origin.others", { n: number.format(all.length - shown.length) }), "", "", exact(rest)] },
-    ],
-  };
 }
 
 const halfNote = (opened) => (opened.half ? t("origin.half") : "");
@@ -77,6 +54,8 @@ function weightsFor(name, found, context, opened) {
 }
 
 const origins = {
+  ...outputs,
+
   embedding({ position, index }, context) {
     const at = (position - context.first) * context.model.n_embd + index;
     const [what, where] = [context.wte[at], context.wpe[at]];
@@ -262,51 +241,6 @@ const origins = {
       steps: known ? [`0.5 × ${exact(pre)} × (1 + tanh(√(2/π) × (${exact(pre)} + 0.044715 × ${exact(pre)}³)))`] : [],
     };
   },
-
-  logit({ token }, context) {
-    const row = rowOfHead(context, token);
-    const told = { title: t("origin.logit"), between: [tokenOf(context, token)], term: "logit", line: "logits", value: context.logits[token] };
-    if (!row) return { ...told, note: t("origin.not-here", { name: `wte[${token}]` }) };
-    const x = context.end.subarray(context.model.n_embd);
-    const total = dot(x, row);
-    return { ...told, ...products(x, row, "ln_f", `wte[${token}]`), computed: total, steps: [exact(total)] };
-  },
-
-  probability({ token }, context) {
-    const { logits, order } = context;
-    const temperature = settings.temperature;
-    const largest = logits[order[0]];
-    const told = {
-      title: t("origin.probability"),
-      between: [tokenOf(context, token)],
-      term: "softmax",
-      line: "",
-      value: context.probabilities[token],
-    };
-    if (temperature === 0) return { ...told, computed: token === order[0] ? 1 : 0, steps: [t("origin.argmax")] };
-    let total = 0;
-    for (const logit of logits) total += Math.exp((logit - largest) / temperature);
-    const power = Math.exp((logits[token] - largest) / temperature);
-    return {
-      ...told,
-      computed: power / total,
-      rows: [
-        { cells: [t("origin.logit-of"), exact(logits[token])], follow: { kind: "logit", token } },
-        { cells: [t("origin.largest"), exact(largest)], follow: { kind: "logit", token: order[0] } },
-        { cells: [t("origin.temperature"), String(temperature)] },
-        { cells: ["e^((z − max) / T)", power.toPrecision(5)] },
-        { cells: [t("origin.sum-over", { n: number.format(logits.length) }), total.toPrecision(6)] },
-      ],
-      steps: [`${power.toPrecision(5)} / ${total.toPrecision(6)}`],
-      note: t("origin.max-off"),
-    };
-  },
 };
 
 const TERMS = { q: "query", k: "key", v: "value", "attn.out": "attention", "mlp.pre": "MLP", "mlp.out": "MLP" };
-
-export function meanAndScale(x, epsilon) {
-  const mean = sum([...x]) / x.length;
-  const variance = sum([...x].map((value) => (value - mean) ** 2)) / x.length;
-  return { mean, scale: Math.sqrt(variance + epsilon) };
-}

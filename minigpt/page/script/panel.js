@@ -1,7 +1,8 @@
 /* The panel that says where a number came from. It opens beside the page, takes the focus, and gives it back. */
+import { isLive } from "./details.js";
 import { explain } from "./origins.js";
 import { current, view } from "./store.js";
-import { $, fixed, make, minus } from "./tools.js";
+import { $, fixed, later, make, minus, say } from "./tools.js";
 import { openBy, place, strip } from "./vectors.js";
 import { data, glossary, t } from "./words.js";
 
@@ -30,9 +31,10 @@ function show() {
   if (!last) return;
   const found = explain(last.origin, last.context);
   $("panel-back").hidden = trail.length < 2;
+  showPlace(last.origin);
   if (!found) {
     $("panel-title").textContent = "…";
-    $("panel-body").replaceChildren();
+    $("panel-body").replaceChildren(isLive() ? "" : make("p", { class: "caption" }, t("origin.not-opened")));
     return;
   }
   $("panel-title").replaceChildren(...heading(found));
@@ -41,6 +43,23 @@ function show() {
   const sources = make("div", { class: "panel-sources" }, ...table(found), ...strips);
   $("panel-body").replaceChildren(side, sources);
   for (const each of strips) each.paint();
+}
+
+/* A vector's numbers are too many for a button each: from one of them, any other is a number typed. */
+function showPlace({ index, of }) {
+  $("panel-place").hidden = !of;
+  if (!of) return;
+  $("panel-range").textContent = t("panel.place", { last: of - 1 });
+  $("panel-index").max = of - 1;
+  if (document.activeElement !== $("panel-index")) $("panel-index").value = index;
+}
+
+function goTo(index) {
+  const last = trail.at(-1);
+  if (!Number.isInteger(index) || index < 0 || index >= last.origin.of) return;
+  last.origin = { ...last.origin, index };
+  show();
+  later(() => say($("panel-title").textContent));
 }
 
 function heading({ title, between, value }) {
@@ -95,6 +114,7 @@ function explanation({ line, term }) {
 export function connectPanel() {
   openBy(open);
   $("panel-close").addEventListener("click", close);
+  $("panel-index").addEventListener("input", () => goTo($("panel-index").valueAsNumber));
   $("panel-back").addEventListener("click", () => {
     trail.pop();
     show();

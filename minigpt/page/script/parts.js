@@ -75,7 +75,8 @@ function showWaterfall(context, { embedding, blocks, last, total }, id) {
   const [left, right, top, bottom] = [46, width - 10, 12, height - 28];
   const step = (right - left) / bars.length;
   const y = (value) => top + ((bottom - top) * (high - value)) / (high - low || 1);
-  for (const value of new Set([low, 0, high])) {
+  for (const value of new Set([0, low, high])) {
+    if (value && Math.abs(y(value) - y(0)) < 14) continue; // its label would lie on that of 0
     svg.append(draw("line", { class: value ? "grid" : "base", x1: left, x2: right, y1: y(value), y2: y(value) }));
     svg.append(draw("text", { class: "axis end", x: left - 8, y: y(value) + 4 }, fixed(value, 1)));
   }

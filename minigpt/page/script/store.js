@@ -77,8 +77,13 @@ export function chooseHead(layer, head) {
 
 export function chooseContext(i) {
   state.context = i;
+  keepHead();
+  touch("context");
+}
+
+/* The model of another context may have fewer layers and heads. */
+export function keepHead() {
   const { n_layer: layers, n_head: heads } = current().model;
   state.layer = Math.min(state.layer, layers - 1);
   state.head = Math.min(state.head, heads - 1);
-  touch("context");
 }

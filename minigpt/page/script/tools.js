@@ -12,7 +12,8 @@ export const sum = (values) => values.reduce((total, value) => total + value, 0)
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) node.setAttribute(name, "");
+    if (name.startsWith("aria-")) node.setAttribute(name, value); // "false" says something there
+    else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value !== null) node.setAttribute(name, value);
   }
   node.append(...children); // strings become text nodes, never markup

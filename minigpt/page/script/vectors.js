@@ -48,12 +48,13 @@ export function strip({ name, words = "", vector, largest, origin = null, height
     make("span", {}, words),
     make("span", { class: "length" }, t("vector.length", { length: length(vector).toFixed(2) })),
   );
+  const follow = (i) => ({ ...origin(i), of: vector.length }); // so that the panel can go on to the others
   const shown = strongest(vector, numbers);
   const items = shown.map((i) => {
     const text = [make("sub", {}, String(i)), tidy(vector[i])];
     if (!origin) return make("span", { class: "figure" }, ...text);
     const button = make("button", { type: "button", class: "figure", title: `${name}[${i}]` }, ...text);
-    button.addEventListener("click", () => open(origin(i), button));
+    button.addEventListener("click", () => open(follow(i), button));
     return button;
   });
   const list = items.flatMap((item) => [item, " "]);
@@ -63,7 +64,7 @@ export function strip({ name, words = "", vector, largest, origin = null, height
     canvas.addEventListener("click", (event) => {
       const box = canvas.getBoundingClientRect();
       const i = Math.floor(((event.clientX - box.left) / box.width) * vector.length);
-      open(origin(clamp(i, 0, vector.length - 1)), items[0]);
+      open(follow(clamp(i, 0, vector.length - 1)), items[0]);
     });
   }
   const node = make("div", { class: "strip" }, label, canvas, ...row);
