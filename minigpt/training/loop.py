@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoints.load import load
-from ..checkpoints.saving import save
+from ..checkpoints.saving import check_model, save
 from ..errors import CheckpointError, InputError, NumericsError
 from ..generation import generate_text
 from ..model import GPT2
@@ -198,8 +198,10 @@ def train(
     `NumericsError` if the numbers overflow, and `CheckpointError` if the folder cannot be written.
     """
     begin = time.monotonic()
-    folder = None if out is None else new_folder(Path(out))
     check_vocabulary(model, tokenizer)
+    if out is not None:
+        check_model(model, tokenizer)  # now, and not when everything has been learnt
+    folder = None if out is None else new_folder(Path(out))
     tokens = tokenize(corpus, tokenizer, settings.plan(model, 1).window)
     with Threads(settings.threads) as threads:
         steps = settings.steps or steps_within(settings, model, tokens, threads, begin)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoints.saving import save
+from ..checkpoints.saving import check_model, save
 from ..errors import NumericsError
 from ..model import GPT2
 from ..parallel import Threads, available_cores
@@ -145,6 +145,8 @@ def prefer(
     """
     settings, reporter = settings or PreferenceSettings(), reporter or PreferenceReporter()
     training = PreferenceTraining(model, tokenizer, pairs, settings)
+    if out is not None:
+        check_model(model, tokenizer)  # now, and not when everything has been learnt
     with kept_folder(out) as folder, Threads(settings.threads or available_cores()) as threads:
         if cut := training.cut_prompts():
             reporter.warning(cut)

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 import minigpt
 from minigpt.errors import CheckpointError, InputError, NumericsError
-from minigpt.model import GPT2
+from minigpt.model import GPT2, Call
 from minigpt.parallel import Threads
 from minigpt.parameters import Config, arrays_by_name
 from minigpt.tokenizer import Tokenizer
@@ -297,6 +297,35 @@ def test_a_learning_rate_that_breaks_the_numbers_ends_the_run() -> None:
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(InputError, match="it has 50,257 tokens, the model knows 256"):
         train(MODEL, Tokenizer(), CORPUS, None, TrainingSettings(steps=1))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the block below owns."""
+
+    weight: np.ndarray
+
+
+class ScaleBlock:
+    """A block that multiplies each number by a weight of its own."""
+
+    def __call__(self, x: np.ndarray, p: Scale, layer: int, call: Call) -> np.ndarray:
+        return call.hook("resid_post", call.hook("resid_pre", x) * p.weight)
+
+    def backward(self, dx: np.ndarray, tape: Any, p: Scale, layer: int, call: Call) -> tuple[np.ndarray, Any]:
+        return dx * p.weight, Scale((dx * tape["resid_pre"]).reshape(-1, dx.shape[-1]).sum(axis=0))
+
+
+def test_a_model_with_a_block_of_its_own_is_trained_in_memory_and_refused_before_it_would_be_kept(
+    tmp_path: Path,
+) -> None:
+    h = (Scale(np.ones(24, np.float32)),) * 2
+    own, notes = GPT2(MODEL.config, replace(MODEL.parameters, h=h), ScaleBlock()), Notes()
+    assert learn(model=own, steps=40, learning_rate=1e-2).held_out_loss < 4.0
+    with pytest.raises(InputError, match="model: it has a block of its own"):
+        learn(tmp_path / "run", notes, own)
+    assert notes.steps == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_text_that_is_too_short_is_refused() -> None:

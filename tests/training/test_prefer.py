@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,15 @@ def test_ctrl_c_keeps_what_is_learnt(model: GPT2, tmp_path: Path) -> None:
     assert run.steps == 2
     loaded, _ = minigpt.load(out)
     np.testing.assert_array_equal(loaded.parameters.wte, run.model.parameters.wte)
+
+
+def test_a_model_that_cannot_be_saved_is_refused_before_the_first_step(
+    model: GPT2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PreferenceTraining, "step", None)
+    with pytest.raises(InputError, match="parameters are not those that its config asks for"):
+        run_of(replace(model, config=replace(model.config, n_inner=7)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
