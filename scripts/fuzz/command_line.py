@@ -51,8 +51,24 @@ FILES = ["text.txt", "not-utf-8.txt", "empty.txt", "nul.txt", "one.txt", "none.t
 OPTIONS = {
     "": ["--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--top", "-n", "--seed"],
     "score": ["--stride", "--top"], "attention": ["--layer", "--head", "--position"],
-    "lens": ["--position", "--top"], "attribution": ["--position"], "break": ["-n"], "map": [],
+    "lens": ["--position", "--top"], "attribution": ["--position"], "break": ["-n"], "map": [], "tokens": [],
+    "gradients": ["--top"], "sizes": [], "glossary": [], "lessons": [], "practice": ["--hint"],
+    "train": ["--vocab-size", "--n-layer", "--n-head", "--n-embd", "--n-positions", "--batch-size",
+              "--learning-rate", "--weight-decay", "--seed", "--threads"],
+    "prefer": ["--beta", "--batch-size", "--accumulation", "--learning-rate", "--seed", "--threads",
+               "--explain"],
 }  # fmt: skip
+WITHOUT_MODEL = ("map", "sizes", "glossary", "lessons", "practice", "train")
+NOTICES = (
+    "prompt is empty", "--patch-from is empty", "wrote", "--special", "left out", "is no command",
+    "the text is short", "there is no <|endoftext|>", "held-out text", "   ",  # of training: tests and samples
+)  # fmt: skip
+PAIRS = {
+    "pairs": '{"prompt": "I", "chosen": " love", "rejected": " hate"}\n' * 6,
+    "types": '{"prompt": 1, "chosen": [], "rejected": null}\n',
+    "alike": '{"prompt": "I", "chosen": " love", "rejected": " love"}\n',
+    "half": '{"prompt": "I"}\n[]\n\x00',
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,8 @@ def prepare(home: Path) -> dict[str, Path]:
     contents = {"text": b"I love you so much. " * 30, "not-utf-8": b"I \xff", "empty": b"", "one": b"I"}
     for name, content in (contents | {"nul": b"\0\x1b[31m" * 20}).items():
         (home / f"{name}.txt").write_bytes(content)
+    for name, text in PAIRS.items():
+        (home / f"{name}.jsonl").write_text(text)
     return {"good": good, "too large": too_large, "none": home}
 
 
@@ -86,11 +104,20 @@ def command_line(rng: random.Random, home: Path, models: dict[str, Path]) -> lis
         words.append(rng.choice([name if name in ("", "-") else str(home / name) for name in FILES]))
     elif command == "break":
         words += [rng.choice(MISTAKES), rng.choice(TEXTS)]
-    elif command != "map":
+    elif command == "train":
+        words += [str(home / rng.choice(FILES)), "--out", str(home / rng.choice(["run", "none", "text.txt"]))]
+        words += ["--steps", "1", *rng.choice([[], ["--resume"], ["--from", str(models["good"])]])]
+    elif command == "prefer":
+        words += [str(home / f"{rng.choice([*PAIRS, 'none'])}.jsonl"), "--steps", "1"]
+    elif command == "practice":
+        words += rng.choice([[], ["softmax"], ["check", str(home / rng.choice(FILES))], [rng.choice(TEXTS)]])
+    elif command not in ("map", "lessons"):
         words.append(rng.choice(TEXTS))
+    if command == "gradients":
+        words += ["--target", rng.choice(TEXTS)]
     for _ in range(rng.choice([0, 1, 1, 2, 3])):
         words += option(command, rng, home)
-    if command != "map":
+    if command not in WITHOUT_MODEL:
         words += ["--offline", "--model", str(models[rng.choice(["good"] * 4 + list(models))])]
     return words + (["--json"] if rng.random() < 0.5 else [])
 
@@ -138,15 +165,7 @@ def try_words(words: list[str], stdin: bytes) -> tuple[object, str]:
 
 def judge(status: object, out: str, err: str, as_json: bool) -> str:
     """What is wrong with a status and what was printed, or nothing."""
-    expected = (
-        "prompt is empty",
-        "--patch-from is empty",
-        "wrote",
-        "<|endoftext|>",
-        "left out",
-        "is no command",
-    )
-    notes = sum(not any(words in line for words in expected) for line in err.splitlines())
+    notes = sum(not any(words in line for words in NOTICES) for line in err.splitlines())
     if status not in (0, 1, 2):
         return f"ended with {status}: {err}"
     if "a bug in minigpt" in err:
@@ -167,8 +186,8 @@ def run_cases(seed: int, cases: list[int]) -> list[Result]:
     """The results of some command lines of a seed."""
     os.environ["COLUMNS"] = "80"
     results = []
-    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        home = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder, contextlib.chdir(folder):
+        home = Path(folder)  # `practice` writes into the working folder
         models = prepare(home)
         for case in cases:
             rng = random.Random(f"{seed} {case}")
