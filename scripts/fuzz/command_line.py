@@ -61,7 +61,7 @@ OPTIONS = {
 WITHOUT_MODEL = ("map", "sizes", "glossary", "lessons", "practice", "train")
 NOTICES = (
     "prompt is empty", "--patch-from is empty", "wrote", "--special", "left out", "is no command",
-    "the text is short", "there is no <|endoftext|>", "held-out text", "   ",  # of training: tests and samples
+    "the text is short", "there is no <|endoftext|>", "held-out text", "   ",  # of training
 )  # fmt: skip
 PAIRS = {
     "pairs": '{"prompt": "I", "chosen": " love", "rejected": " hate"}\n' * 6,
