@@ -163,9 +163,10 @@ def remarks(every: Sequence[Trial], outcomes: Sequence[Outcome]) -> Iterator[str
             part.dtype == np.float64 and part.ndim for part in outcome.parts
         ):
             yield (
-                "Your answer to float32 arrays is float64, twice the memory and slower. A NumPy scalar, as "
-                "np.sqrt(2) and np.float64(2) are, turns arrays into its own precision; math.sqrt(2) and 2.0 "
-                "do not."
+                "A remark, not a mistake: your answer to float32 arrays is float64, twice the memory and "
+                "slower. Usual causes: np.sqrt of a Python number is a float64 scalar, which turns arrays "
+                "into its own precision (math.sqrt(2) and 2 ** 0.5 do not); np.zeros without a dtype is "
+                "a float64 array."
             )
             break
     for trial, outcome in zip(every, outcomes, strict=True):

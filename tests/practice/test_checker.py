@@ -220,6 +220,7 @@ def test_float32_that_becomes_float64_is_a_remark_and_no_mistake() -> None:
     report = check("gelu_new", gelu_new)
     assert report.is_right
     assert "math.sqrt(2)" in report.remarks[0]
+    assert "np.zeros without a dtype" in report.remarks[0]
 
 
 def test_what_is_printed_is_shown_once_and_cut(capsys: pytest.CaptureFixture[str]) -> None:
