@@ -163,9 +163,10 @@ def remarks(every: Sequence[Trial], outcomes: Sequence[Outcome]) -> Iterator[str
             part.dtype == np.float64 and part.ndim for part in outcome.parts
         ):
             yield (
-                "Your answer to float32 arrays is float64, twice the memory and slower. A NumPy scalar, as "
-                "np.sqrt(2) and np.float64(2) are, turns arrays into its own precision; math.sqrt(2) and 2.0 "
-                "do not."
+                "A remark, not a mistake: your answer to float32 arrays is float64, twice the memory and "
+                "slower. Usual causes: np.sqrt of a Python number is a float64 scalar, which turns arrays "
+                "into its own precision (math.sqrt(2) and 2 ** 0.5 do not); np.zeros without a dtype is "
+                "a float64 array."
             )
             break
     for trial, outcome in zip(every, outcomes, strict=True):
@@ -189,7 +190,30 @@ def diagnose(exercise: Exercise, every: Sequence[Trial], outcomes: Sequence[Outc
         if explains(exercise, function, compared):
             both = f"1. {one.explanation}\n2. {other.explanation}"
             return f"Two mistakes at once:\n{both}\n{SAME} the two give together."
-    return resemblance(exercise, compared)
+    return more_axes(exercise, compared) or resemblance(exercise, compared)
+
+
+def more_axes(exercise: Exercise, compared: Compared) -> str:
+    """What to say where only the cases with the most axes stop; empty if that is not so."""
+    stops = [axes_of(trial) for trial, outcome in compared if outcome.error]
+    runs = [(trial, outcome) for trial, outcome in compared if not outcome.error]
+    if not stops or min(stops) <= max(axes_of(trial) for trial, _ in runs):
+        return ""
+    said = (
+        "It stops only where there are more axes: `...` means any number of axes in front. Index from the "
+        "end, as in x.shape[-1]."
+    )
+    if all(is_same(outcome, right_answer(trial), trial.precision) for trial, outcome in runs):
+        return said
+    for mistake, function in exercise.wrong_ways:
+        if explains(exercise, function, runs):
+            return f"The tests that ran give what this mistake gives: {mistake.explanation}\n{said}"
+    return said
+
+
+def axes_of(trial: Trial) -> int:
+    """How many axes the right answer has."""
+    return right_answer(trial).parts[0].ndim
 
 
 def explains(exercise: Exercise, function: Function, compared: Compared) -> bool:

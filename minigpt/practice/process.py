@@ -84,8 +84,11 @@ def last_message(reader: Connection, name: str) -> Report:
         if isinstance(message, Report):
             return message
         doing, limit = message, LIMIT
-    problem = f"it was not finished after {limit:.0f} seconds. Is there a loop that never ends?"
-    return Report(name, (Test(doing, "", problem),))
+    problem = (
+        f"it was not finished in {limit:.0f} seconds, so it is not judged: is the machine busy, or is there "
+        "a loop that never ends?"
+    )
+    return Report(name, (Test(doing, "", problem),), is_judged=False)
 
 
 def examine_here(writer: Connection, path: str, name: str) -> None:

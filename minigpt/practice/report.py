@@ -35,6 +35,7 @@ class Report:
     story: str = field(
         default="", compare=False
     )  # of a right function: its time, and the whole model with it
+    is_judged: bool = True  # not where the time ran out
 
     @property
     def is_right(self) -> bool:
@@ -47,20 +48,23 @@ class Report:
         passed = sum(not test.problem for test in self.tests)
         if self.is_right:
             return f"{self.exercise} is right: {passed} of {len(self.tests)} tests passed."
+        if not self.is_judged:
+            return f"{self.exercise} could not be judged: the time ran out."
         return f"{self.exercise} is not right yet: {passed} of {len(self.tests)} tests passed."
 
     def paragraphs(self) -> Iterator[str]:
         """What is said below the table."""
         wrong = next((test for test in self.tests if test.problem), None)
         if wrong:
-            yield f"First wrong ({wrong.name}): {wrong.problem}"
+            which = "First wrong" if self.is_judged else "Not finished"
+            yield f"{which} ({wrong.name}): {wrong.problem}"
         yield from filter(None, (self.diagnosis, *self.remarks, self.story))
 
     def rows(self) -> list[list[str]]:
         """A row per case: its name, and how it went in each precision."""
         found: dict[str, list[str]] = {}
         for test in self.tests:
-            verdict = "wrong" if test.problem else "right"
+            verdict = ("wrong" if self.is_judged else "not judged") if test.problem else "right"
             found.setdefault(test.case, []).append(f"{test.precision} {verdict}".strip())
         return [[case, *verdicts] for case, verdicts in found.items()]
 

@@ -144,6 +144,40 @@ def test_two_mistakes_at_once_are_both_named() -> None:
     assert "Every token sees every token" in report.diagnosis
 
 
+def test_a_function_that_stops_only_in_a_batch_is_judged_by_the_tests_that_ran() -> None:
+    def two_axes(x: Array, n_head: int) -> Array:
+        tokens, n_embd = x.shape
+        return x.reshape(tokens, n_head, n_embd // n_head).swapaxes(0, 1)
+
+    def reshaped(x: Array, n_head: int) -> Array:
+        tokens, n_embd = x.shape
+        return x.reshape(n_head, tokens, n_embd // n_head)
+
+    words = "`...` means any number of axes in front. Index from the end"
+    right_but_for_axes = check("split_heads", two_axes).diagnosis
+    assert words in right_but_for_axes
+    assert "mistake gives" not in right_but_for_axes
+    diagnosis = check("split_heads", reshaped).diagnosis
+    assert diagnosis.startswith("The tests that ran give what this mistake gives: ")
+    assert words in diagnosis
+
+
+def test_what_stops_everywhere_is_not_blamed_on_its_axes() -> None:
+    assert check("split_heads", lambda x, n_head: x.nothing).diagnosis == ""
+
+
+def test_len_of_ids_and_one_more_mistake_are_both_named() -> None:
+    def gpt2(ids: Any, wte: Array, wpe: Array, blocks: Any, ln_f: Any) -> Array:
+        x = wte[ids] + wpe[: len(ids)]
+        for block in blocks:
+            x = block(x)
+        return x @ wte.T
+
+    diagnosis = check("gpt2", gpt2).diagnosis
+    assert "Positions are counted by len(ids)." in diagnosis
+    assert "The final layer norm is left out." in diagnosis
+
+
 def test_what_comes_close_to_a_mistake_resembles_it() -> None:
     def gelu(x: Array) -> Array:  # the error function, by a formula that is good to five digits
         z = np.abs(x) / math.sqrt(2)
@@ -220,6 +254,7 @@ def test_float32_that_becomes_float64_is_a_remark_and_no_mistake() -> None:
     report = check("gelu_new", gelu_new)
     assert report.is_right
     assert "math.sqrt(2)" in report.remarks[0]
+    assert "np.zeros without a dtype" in report.remarks[0]
 
 
 def test_what_is_printed_is_shown_once_and_cut(capsys: pytest.CaptureFixture[str]) -> None:

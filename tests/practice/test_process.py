@@ -45,7 +45,9 @@ def test_a_loop_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(process, "LIMIT", 3.0)
     (report,) = reports(tmp_path, "def softmax(scores):\n    while True:\n        print('again')\n")
     assert report.tests[0].case == "the example, float64"
-    assert "not finished after 3 seconds" in report.tests[0].problem
+    assert "not finished in 3 seconds" in report.tests[0].problem
+    assert report.headline == "softmax could not be judged: the time ran out."
+    assert "wrong" not in repr(report)
 
 
 def test_a_file_that_never_ends_being_read_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

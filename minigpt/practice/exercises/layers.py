@@ -192,6 +192,16 @@ LAYER_NORM = Exercise(
             "Each token is normalised by itself, along its own numbers: axis=-1.",
         ),
         Mistake(
+            "The variance is that of the whole array; only the mean is each token's own.",
+            {"(centred**2).mean(axis=-1, keepdims=True)": "x.var()"},
+            "Each token is normalised by itself: axis=-1 and keepdims=True belong to the variance, too.",
+        ),
+        Mistake(
+            "epsilon is always 1e-5.",
+            {"variance + epsilon": "variance + 1e-5"},
+            "That is GPT-2's; another model may have another. Use the one that is given.",
+        ),
+        Mistake(
             "The mean is not taken off.",
             {"return centred /": "return x /"},
             "The variance is that around the mean, but the vector is still not centred.",
@@ -422,6 +432,11 @@ def attention_head_cases(rng: np.random.Generator) -> Cases:
 NO_SCALE = "The scores are not divided by the root of head_dim."
 NO_MASK = "Every token sees every token, also those that come later."
 LATE_MASK = "The weights of later tokens are set to zero after softmax instead of before."
+FIXED_SCALE = Mistake(
+    "The scores are always divided by the root of 32.",
+    {"math.sqrt(q.shape[-1])": "math.sqrt(32)"},
+    "32 is tiny's head_dim; another model has another. Take q.shape[-1].",
+)
 ZERO_SCORES = Mistake(
     "Scores of later tokens are set to 0.",
     {"scores, -np.inf": "scores, 0.0"},
@@ -462,6 +477,7 @@ ATTENTION_HEAD = Exercise(
         "Then mixing is one more product: weights @ v.",
     ),
     mistakes=(
+        FIXED_SCALE,
         Mistake(NO_SCALE, {" / math.sqrt(q.shape[-1])": ""}, gallery="no-scale"),
         Mistake(
             "The scores are divided by head_dim instead of its root.",

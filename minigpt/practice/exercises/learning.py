@@ -635,10 +635,11 @@ def adamw_step(
     Then p loses rate times m / (sqrt(v) + epsilon), with these corrected m and v.
 
     On paper: at the first step the corrected means are g and g * g, so p moves by the rate, whatever g is.
+    Uncorrected, they are g / 4 and g * g / 4, and p moves by half the rate.
 
     >>> p, g, zero = np.array([1.0, 2.0]), np.array([0.5, -8.0]), np.zeros(2)
-    >>> adamw_step(p, g, zero, zero, 1, 0.1, 0.5, 0.75, 0.0, 0.0)
-    (array([0.9, 2.1]), array([ 0.25, -4.  ]), array([ 0.0625, 16.    ]))
+    >>> adamw_step(p, g, zero, zero, 1, 0.1, 0.75, 0.75, 0.0, 0.0)
+    (array([0.9, 2.1]), array([ 0.125, -2.   ]), array([ 0.0625, 16.    ]))
     """
     p = p * (1 - rate * decay)
     m = beta1 * m + (1 - beta1) * g
@@ -658,7 +659,7 @@ def adamw_cases(rng: np.random.Generator) -> Cases:
     p, g, zero = np.array([1.0, 2.0]), np.array([0.5, -8.0]), np.zeros(2)
     small = rng.standard_normal(4) / 1e3
     return {
-        "the example": (p, g, zero, zero, 1, 0.1, 0.5, 0.75, 0.0, 0.0),
+        "the example": (p, g, zero, zero, 1, 0.1, 0.75, 0.75, 0.0, 0.0),
         "step 3 of 5 numbers": drawn(5, step=3),
         "step 1": drawn(4, step=1),
         "step 7 of a matrix, (3, 2)": drawn(3, 2, step=7),
@@ -808,6 +809,8 @@ def orpo_cases(rng: np.random.Generator) -> Cases:
         "beta 0": drawn(3, 2, 0.0),
         "a rejected answer that is far likelier": (np.full(3, -40.0), np.full(2, -0.01), 1.0),
         "unlikely answers": drawn(3, 4, 1.0, spread=20.0),
+        "answers whose P is nearly 1": (np.full(3, -2e-9), np.full(2, -1.1e-9), 1.0),
+        "a chosen answer that is next to impossible": (np.full(2, -800.0), np.full(3, -0.5), 1.0),
     }
 
 
@@ -850,6 +853,16 @@ ORPO_LOSS = Exercise(
             "Log-probabilities are compared, not log-odds.",
             {"return mean - np.log(-np.expm1(mean))": "return mean"},
             "log P is the first half; log(1 - P) is taken off.",
+        ),
+        Mistake(
+            "1 - P is computed as 1 - np.exp(log P).",
+            {"-np.expm1(mean)": "1 - np.exp(mean)"},
+            "Where P is near 1, nearly all digits cancel; -np.expm1(log P) keeps them.",
+        ),
+        Mistake(
+            "log(1 + exp(-h)) is computed as it is written.",
+            {"np.logaddexp(0, -h)": "np.log(1 + np.exp(-h))"},
+            "Where h is far below 0, exp(-h) overflows; np.logaddexp(0, -h) does not.",
         ),
         Mistake(
             "h has the wrong sign: the rejected answer is preferred.",

@@ -15,7 +15,7 @@ from ...model import Call, linear, merge_heads
 from ..arrays import draw_attention, draw_layer_norm, draw_linear
 from ..exercise import Cases, Exercise, Function, Mistake
 from ..whole_model import PROMPT, in_model, real, tiny, words_after
-from .layers import NO_SCALE, attention, layer_norm, mlp
+from .layers import FIXED_SCALE, NO_SCALE, attention, layer_norm, mlp
 from .text import softmax
 
 Array = Float[np.ndarray, "..."]
@@ -247,6 +247,11 @@ GPT2 = Exercise(
         "ids may be a list: np.asarray(ids) has a shape.",
     ),
     mistakes=(
+        Mistake(
+            "Positions are counted by len(ids).",
+            {"ids.shape[-1]": "len(ids)"},
+            "In a batch len counts the texts; the tokens are the last axis: ids.shape[-1].",
+        ),
         Mistake("The positions are left out.", {" + wpe[: ids.shape[-1]]": ""}, gallery="no-position"),
         Mistake(
             "Positions are counted from 1.",
@@ -484,6 +489,12 @@ CACHE_STEP = Exercise(
             {"@ all_values, all_keys, all_values": "@ all_values, k, v"},
         ),
         Mistake(NO_SCALE, {" / math.sqrt(q.shape[-1])": ""}, gallery="no-scale"),
+        FIXED_SCALE,
+        Mistake(
+            "np.concatenate joins along the first axis.",
+            {"[keys, k], axis=-2": "[keys, k]", "[values, v], axis=-2": "[values, v]"},
+            "Without an axis it takes the first, which with several heads is theirs; tokens are axis=-2.",
+        ),
         Mistake(
             "The mask of a text that begins here lets the new token see the first key alone.",
             {"softmax(scores)": "softmax(np.where(np.arange(scores.shape[-1]) < 1, scores, -np.inf))"},
