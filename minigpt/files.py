@@ -1,4 +1,4 @@
-"""Files of people: read within bounds, and written so that nobody sees half of one, or elsewhere than meant."""
+"""Files of people: read within bounds, and written so that nobody sees half of one."""
 
 import errno
 import os
