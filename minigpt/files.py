@@ -1,12 +1,36 @@
-"""Writing a file so that nobody ever sees half of it, or has it written somewhere else."""
+"""Files of people: read within bounds, and written so that nobody sees half of one, or elsewhere than meant."""
 
+import errno
 import os
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from .errors import MiniGPTError
+from .errors import InputError, MiniGPTError
+
+MEBIBYTE = 1 << 20
+LONGEST_TEXT = 1024 * MEBIBYTE  # /dev/zero and `yes` have no end
+
+
+def read_file(file: str | Path, longest: int) -> bytes:
+    """The bytes of a file. Raises `OSError` if it cannot be read, and `InputError` if it is longer."""
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - an empty name is an error here, and "." for a Path
+            return read_at_most(stream, longest, str(file))
+    except InputError:
+        raise
+    except ValueError:  # a NUL in it
+        raise OSError(errno.EINVAL, "no file can have this name") from None
+
+
+def read_at_most(stream: Any, longest: int, name: str) -> bytes:
+    """All bytes of a stream. Raises `InputError` as soon as there are more than `longest`."""
+    content: bytes = stream.read(longest + 1)
+    if len(content) > longest:
+        raise InputError(f"{name}: more than {longest // MEBIBYTE:,} MiB; give a shorter text.")
+    return content
 
 
 def write_whole(path: Path, text: str) -> None:

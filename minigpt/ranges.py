@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import InputError, brief
 
+LARGEST_SIZE = 10**8  # the shape of an array of two such sizes is still one that NumPy can have
 Number = float | int  # `temperature=0` is as good as `temperature=0.0`
 
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes integers alone
@@ -29,19 +30,22 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes intege
     "steps": (lambda value: index(value) >= 1, "an integer, 1 or above"),
     "minutes": (lambda value: 0 < value <= 1e6, "above 0 and at most a million"),
     "window": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "batch_size": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "accumulation": (lambda value: index(value) >= 1, "an integer, 1 or above"),
+    "batch_size": (lambda value: 1 <= index(value) <= 10**6, "an integer from 1 to a million"),
+    "accumulation": (lambda value: 1 <= index(value) <= 10**6, "an integer from 1 to a million"),
     "learning_rate": (lambda value: 0 < value <= 10, "above 0 and at most 10"),
     "warmup": (lambda value: index(value) >= 0, "an integer, 0 or above"),
     "weight_decay": (lambda value: 0 <= value <= 10, "from 0 to 10"),
     "beta2": (lambda value: 0 < value < 1, "above 0 and below 1"),
     "clip": (lambda value: value > 0, "above 0"),
-    "threads": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "vocab_size": (lambda value: index(value) >= 256, "an integer, 256 (bytes alone) or above"),
-    "n_layer": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "n_head": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "n_embd": (lambda value: index(value) >= 1, "an integer, 1 or above"),
-    "n_positions": (lambda value: index(value) >= 2, "an integer, 2 or above"),
+    "threads": (lambda value: 1 <= index(value) <= 1024, "an integer from 1 to 1024"),
+    "vocab_size": (
+        lambda value: 256 <= index(value) <= LARGEST_SIZE,
+        "an integer from 256 (bytes alone) to 100,000,000",
+    ),
+    "n_layer": (lambda value: 1 <= index(value) <= LARGEST_SIZE, "an integer from 1 to 100,000,000"),
+    "n_head": (lambda value: 1 <= index(value) <= LARGEST_SIZE, "an integer from 1 to 100,000,000"),
+    "n_embd": (lambda value: 1 <= index(value) <= LARGEST_SIZE, "an integer from 1 to 100,000,000"),
+    "n_positions": (lambda value: 2 <= index(value) <= LARGEST_SIZE, "an integer from 2 to 100,000,000"),
     "beta": (lambda value: value >= 0 and isfinite(value), "a finite number, 0 or above"),
 }
 

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from ..errors import CheckpointError, ConfigError
 from ..parameters import Config
+from ..ranges import LARGEST_SIZE
 from .reading import folder_of, present, quote, read_json
 from .tensors import instead
 
@@ -31,7 +32,6 @@ NOT_COMPUTED = (
     "pruned_heads",
     "quantization_config",
 )
-LARGEST = 2**31 - 1
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:
@@ -80,8 +80,8 @@ def _config_values(content: dict[str, Any], file: Path) -> dict[str, Any]:
         if type(value) not in (get_args(kind) or (kind,)):  # not isinstance, for which True is an int
             expected = getattr(kind, "__name__", str(kind))
             raise ConfigError(f"{file}: {key} is {quote(value)}; expected {expected}.")
-        if isinstance(value, int) and value > LARGEST:
-            raise ConfigError(f"{file}: {key} is {quote(value)}; expected at most {LARGEST}.")
+        if isinstance(value, int) and value > LARGEST_SIZE:
+            raise ConfigError(f"{file}: {key} is {quote(value)}; expected at most {LARGEST_SIZE}.")
         if values.setdefault(name, value) != value:
             raise ConfigError(f"{file}: {name} is {quote(values[name])} and, as {key}, {quote(value)}.")
     epsilon = values.get("layer_norm_epsilon", 1e-5)

@@ -18,6 +18,7 @@ from .. import __version__
 from ..errors import InputError
 from ..ranges import RANGES
 
+MOST_DIGITS = 18
 SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
 
 
@@ -102,9 +103,12 @@ def number(name: str, kind: type[int] | type[float] = float) -> Callable[[str], 
 def integer(word: str) -> int:
     """What reads an integer of any range: the commands know theirs when the model is there."""
     try:
-        return int(word)
+        value = int(word)
     except ValueError:
         raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must be an integer") from None
+    if abs(value) >= 10**MOST_DIGITS:  # which no range has, and no message should repeat
+        raise argparse.ArgumentTypeError(f"found {word[:40]!r}; it must have {MOST_DIGITS} digits at most")
+    return value
 
 
 class Target(NamedTuple):

@@ -7,12 +7,10 @@ them for text: they can turn a perplexity of 38 into one of 4,593.
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import InputError, notice
+from ..files import LONGEST_TEXT, MEBIBYTE, read_at_most, read_file
 
-MEBIBYTE = 1 << 20
-LONGEST_TEXT = 1024 * MEBIBYTE
 LONGEST_PROMPT = 32 * MEBIBYTE  # of which no model reads one in a hundred: `yes | minigpt -` has no end
 END_OF_TEXT = "<|endoftext|>"
 
@@ -74,28 +72,12 @@ def read_utf8(file: str, longest: int) -> tuple[str, str]:
     if file == "-" and sys.stdin is None:
         raise InputError(f"{name}: it is closed; - needs a text there.")
     try:
-        content = read_at_most(sys.stdin.buffer, longest) if file == "-" else read_file(file, longest)
+        content = read_at_most(sys.stdin.buffer, longest, name) if file == "-" else read_file(file, longest)
         return name, content.decode("utf-8")
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}; give a text file, or - for standard input.") from None
-    except OverflowError:
-        raise InputError(f"{name}: more than {longest // MEBIBYTE:,} MiB; give a shorter text.") from None
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise InputError(
             f"{name}: byte {error.start:,} is 0x{byte:02x}, and not UTF-8; save the text as UTF-8."
         ) from None
-
-
-def read_file(file: str, longest: int) -> bytes:
-    """The bytes of a file on disk."""
-    with open(file, "rb") as stream:  # noqa: PTH123 - an empty name is an error here, and "." for a Path
-        return read_at_most(stream, longest)
-
-
-def read_at_most(stream: Any, longest: int) -> bytes:
-    """All bytes of a stream. Raises `OverflowError` as soon as there are more than `longest`."""
-    content = stream.read(longest + 1)
-    if len(content) > longest:
-        raise OverflowError
-    return content

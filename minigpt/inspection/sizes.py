@@ -5,7 +5,7 @@ Every figure is computed from the shapes, so that it holds for any model: 124,43
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ..parameters import Config, parameter_shapes
@@ -35,10 +35,8 @@ class Part:
 def parts(config: Config) -> list[Part]:
     """The parameters by part, the parts of a block once for all blocks."""
     found = []
-    for name, shape in parameter_shapes(config).items():
+    for name, shape in parameter_shapes(replace(config, n_layer=1)).items():  # all blocks are alike
         in_block = name.startswith("h.")
-        if in_block and not name.startswith("h.0."):
-            continue
         label = name.replace("h.0.", "h.*.") if in_block else name
         product = " × ".join(f"{size:,}" for size in shape)
         found.append(Part(label, prod(shape), product, config.n_layer if in_block else 1))

@@ -5,7 +5,7 @@ minigpt.practice.check("softmax", my_softmax)
 
 import difflib
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from .checker import examine
 from .exercise import Arguments, Function
 from .exercise import Exercise as Exercise
@@ -18,7 +18,7 @@ def exercise(name: str) -> Exercise:
     if name not in EXERCISES:
         similar = difflib.get_close_matches(str(name), EXERCISES, n=1)
         hint = f"; is it {similar[0]}?" if similar else ""
-        raise InputError(f"there is no exercise {name!r}{hint} (`minigpt practice` lists them)")
+        raise InputError(f"there is no exercise {brief(name)!r}{hint} (`minigpt practice` lists them)")
     return EXERCISES[name]
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import InputError
+from ..files import MEBIBYTE, read_file
 from .checker import FirstCharacters, examine
 from .exercises import EXERCISES
 from .report import Report, Test
 
 START = 60.0  # seconds for Python to start and import
 LIMIT = 10.0  # seconds for one test
+LONGEST_FILE = MEBIBYTE
 
 
 def check_file(path: Path) -> Iterator[Report]:
@@ -34,12 +36,14 @@ def check_file(path: Path) -> Iterator[Report]:
 def exercises_in(path: Path) -> list[str]:
     """The exercises whose functions a file defines, in their order; nothing of the file runs."""
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        tree = ast.parse(read_file(path, LONGEST_FILE), str(path))
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}; `minigpt practice NAME` writes the file of an exercise."
         ) from None
-    except (SyntaxError, ValueError) as error:
+    except InputError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f"line {line}: " if line else ""
         raise InputError(f"{path}: {where}this is not Python: {getattr(error, 'msg', error)}.") from None

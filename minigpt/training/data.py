@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..errors import InputError
+from ..files import LONGEST_TEXT, read_file
 from ..tokenizer import Tokenizer
 
 SHORT_TEXT = 100_000  # bytes: less than this a model of a million parameters soon knows by heart
@@ -66,7 +67,7 @@ def text_files(path: Path) -> list[Path]:
     """The file itself, or the `.txt` files of a folder and the folders in it, in the order of their names."""
     if not path.is_dir():
         return [path]
-    if found := sorted(path.rglob("*.txt")):
+    if found := sorted(file for file in path.rglob("*.txt") if file.is_file()):  # a pipe would wait
         return found
     raise InputError(
         f"{path}: no file in this folder is called *.txt; give files, or a folder of text files."
@@ -76,7 +77,7 @@ def text_files(path: Path) -> list[Path]:
 def read_text(file: Path) -> str:
     """A file's text, without a byte-order mark and with plain line ends: these are about the file."""
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = read_file(file, LONGEST_TEXT).decode("utf-8")
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; give a text file, or a folder of .txt files.") from None
     except UnicodeDecodeError as error:

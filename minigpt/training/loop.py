@@ -34,7 +34,7 @@ from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .settings import Plan, TrainingSettings
-from .state import State, check_folder, load_state, save_state
+from .state import STATE, State, check_folder, load_state, save_state
 from .step import batch_gradients
 
 EVALUATIONS, SAMPLES = 20, 5  # in the course of a run
@@ -42,6 +42,7 @@ QUICK_TOKENS = 16384  # of held-out text that a test on the way reads at most; t
 SAMPLE_TOKENS = 60
 SAVE_SECONDS = 300.0  # a run that is killed loses no more than this
 PROBE_SECONDS = 2.0  # for measuring how long a step takes
+SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")  # a state and its model share
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class Training:
             n_tokens = min(QUICK_TOKENS, self.plan.steps * self.plan.n_tokens // 64)
             windows = windows[:: max(1, len(self.tokens.held_out) // max(1, n_tokens))]
         loss = mean_loss(self.model, windows, threads)
+        if self.optimizer.steps and not np.isfinite(loss):
+            raise NumericsError(
+                f"training: after step {self.optimizer.steps} the held-out loss is {loss}; try a smaller "
+                "learning rate."
+            )
         self.history.add_test(self.optimizer.steps, loss)
         return loss
 
@@ -145,6 +151,10 @@ class Training:
 
     def restore(self, state: State) -> None:
         """Go back to a state of a run with this model, text and these settings."""
+        config = asdict(self.model.config)
+        same = all(state.facts["config"].get(name) == config[name] for name in SIZES)
+        if not same or state.arrays["parameters"].size != self.flat.buffer.size:
+            raise CheckpointError(f"{STATE}: is of another model than the one beside it; start a new run.")
         if state.facts["text"] != self.tokens.fingerprint:
             raise InputError("text: it is not the one that the run began with; give the same files.")
         self.flat.buffer[...] = state.arrays["parameters"]
@@ -213,6 +223,8 @@ def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | N
     """Go on with the run in a folder as if it had never stopped; without a corpus, with its own files."""
     folder = Path(out)
     state = load_state(folder)
+    if corpus is None and state.facts["corpus"] is None:
+        raise InputError(f"{folder}: its texts were given in memory; give them again, as the corpus.")
     corpus = corpus or read_corpus(**state.facts["corpus"])
     model, tokenizer = load(folder)
     plan = Plan(**state.facts["plan"])

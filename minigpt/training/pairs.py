@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..errors import InputError
+from ..files import LONGEST_TEXT, read_file
 from ..model import GPT2
 from ..parallel import Threads
 from ..tape import target_logprobs
@@ -47,7 +48,7 @@ def read_pairs(file: str | Path) -> list[Pair]:
     """
     path = DEMO if file == "demo" else Path(file)
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        lines = read_file(path, LONGEST_TEXT).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; give a file of JSON lines, or `demo`.") from None
     pairs = [read_pair(line, f"{file}, line {n}") for n, line in enumerate(lines, start=1) if line.strip()]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.saving import check_model, save
-from ..errors import NumericsError
+from ..errors import InputError, NumericsError
 from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..parameters import arrays_by_name, read_only
@@ -38,6 +38,8 @@ from .preferences import (
     totals_of,
 )
 from .step import batch_gradients
+
+MOST_PAIRS = 1_000_000  # in a step
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class PreferenceSettings:
             value = getattr(self, name)
             if value is not None:
                 check_range(name, value)
+        if self.batch_size * self.accumulation > MOST_PAIRS:
+            raise InputError(f"batch_size, accumulation: a step takes {MOST_PAIRS:,} pairs at most.")
 
     @property
     def objective(self) -> Objective:
@@ -157,6 +161,11 @@ def prefer(
             while training.optimizer.steps < settings.steps and not stopped():
                 reporter.step(training.step(threads))
         after = look(training.flat.model)
+        if not np.isfinite(after.perplexity):
+            raise NumericsError(
+                f"training: the perplexity of another text has become {after.perplexity}; try a smaller "
+                "learning rate."
+            )
         for array in arrays_by_name(training.flat.model.parameters).values():
             read_only(array)
         if folder is not None:
@@ -197,7 +206,7 @@ class PreferenceTraining:
         self.pairs = encode_pairs(tokenizer, training, n_positions, end)
         self.held_out = encode_pairs(tokenizer, held_out, n_positions, end)
         self.optimizer = AdamW(self.flat, 0.9, 0.99, 1e-8, 0.0)
-        self.order = list(self.draw())
+        self.order = self.draw()
         self.history: list[dict[str, float]] = []
 
     def draw(self) -> Iterator[list[PairIds]]:
@@ -214,7 +223,10 @@ class PreferenceTraining:
     @property
     def learnt(self) -> list[PairIds]:
         """The pairs that the run meets, each once."""
-        return list({id(pair): pair for some in self.order for pair in some}.values())
+        settings = self.settings
+        first = np.random.default_rng(settings.seed).permutation(len(self.pairs))  # as in `draw`
+        met = settings.steps * settings.batch_size * settings.accumulation
+        return [self.pairs[number] for number in first[:met]]
 
     def cut_prompts(self) -> str:
         """Which prompts do not fit into the context with their answers, in one line; empty if all do."""
@@ -236,7 +248,7 @@ class PreferenceTraining:
     def step(self, threads: Threads) -> PreferenceStep:
         """Learn from the next pairs, a batch at a time; their gradients are added up."""
         begin, settings, done = time.monotonic(), self.settings, self.optimizer.steps
-        pairs, gradients = self.order[done], dict[str, np.ndarray]()
+        pairs, gradients = next(self.order), dict[str, np.ndarray]()
         totals, losses = totals_of(pairs, settings.completion_only_loss), list[PreferenceLoss]()
         value = 0.0
         for start in range(0, len(pairs), settings.batch_size):

@@ -74,6 +74,10 @@ class Plan:
     seed: int
     threads: int
 
+    def __post_init__(self) -> None:
+        for field in fields(self):  # one that was stored may hold anything
+            check_range(field.name, getattr(self, field.name))
+
     @property
     def n_tokens(self) -> int:
         """The targets of a step."""

@@ -15,7 +15,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..checkpoints.reading import open_file
 from ..errors import CheckpointError, InputError
+from .settings import Plan
 
 STATE = "training.safetensors"
 
@@ -60,12 +62,41 @@ def load_state(folder: Path) -> State:
     file = folder / STATE
     if not file.exists():
         raise InputError(f"{folder}: there is no {STATE} to go on from; start a run without --resume.")
+    open_file(file).close()  # an ordinary file of this folder: no pipe that waits for ever
     try:
         with safe_open(file, "numpy") as stored:
             facts = json.loads(stored.metadata()["minigpt"])
-            names = stored.keys()
-            return State({name: stored.get_tensor(name) for name in names}, facts)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            state = State({name: stored.get_tensor(name) for name in stored.keys()}, facts)  # noqa: SIM118
+        check_state(state)
+        return state
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
             f"{file}: is broken, or no state that minigpt saved; start a new run."
         ) from None
+
+
+def check_state(state: State) -> None:
+    """Raise `ValueError`, `KeyError` or `TypeError` for what no run has saved."""
+    facts = state.facts
+    plan, done, corpus, text = Plan(**facts["plan"]), facts["steps_done"], facts["corpus"], facts["text"]
+    check_arrays(state.arrays, done)
+    if type(done) is not int or not 0 <= done <= plan.steps:
+        raise ValueError("steps_done")
+    if not isinstance(facts["config"], dict) or not isinstance(text, str):
+        raise TypeError("config, text")
+    if corpus is not None:
+        paths, held_out, share = (corpus[name] for name in ("paths", "held_out", "share"))
+        if len(corpus) != 3 or not all(isinstance(path, str) for path in [*paths, *held_out]) or share <= 0:
+            raise ValueError("corpus")
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], steps_done: int) -> None:
+    """Raise `ValueError` or `KeyError` for other arrays than those of a run after so many steps."""
+    n, tests = arrays["parameters"].size, len(arrays["held_out"])
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    expected = dict.fromkeys(("parameters", "first_moments", "second_moments"), (single, (n,)))
+    expected_history = {"losses": (double, (steps_done,)), "held_out": (double, (tests, 2))}
+    if {name: (array.dtype, array.shape) for name, array in arrays.items()} != expected | expected_history:
+        raise ValueError("arrays")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("numbers")

@@ -70,7 +70,7 @@ def test_checking_tells_by_its_exit_status(in_a_folder: Path, capsys: Captured) 
     [
         (["sofmax"], 2, "there is no exercise 'sofmax'; is it softmax?"),
         (["check"], 2, "say which file"),
-        (["check", "nowhere.py"], 1, "nowhere.py: No such file"),
+        (["check", "nowhere.py"], 2, "nowhere.py: No such file"),
         (["softmax.py"], 2, "minigpt practice check softmax.py"),
         (["softmax", "other.py"], 2, "minigpt practice check other.py"),
         (["--hint", "1"], 2, "--hint belongs to an exercise"),

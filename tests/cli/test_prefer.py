@@ -1,5 +1,7 @@
 """`minigpt prefer`: before and after, the pushes of one pair, and mistakes before anything is written."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 import minigpt
+from minigpt.cli.commands.prefer import Teller
 from minigpt.cli.main import main
 from minigpt.training.pairs import read_pairs
 from minigpt.training.pushes import pushes
@@ -140,6 +143,21 @@ def test_impossible_options_are_told(run: Run, options: list[str], message: str)
     error = run("prefer", "demo", *options, status=2).err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_run_that_unlearns_everything_is_told_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    words = ["--learning-rate", "10", "--steps", "3", "--out", str(out), "--json"]
+    error = run("prefer", "demo", *words, status=1).err
+    assert "the perplexity of another text has become inf; try a smaller learning rate." in error
+    assert not out.exists()
+
+
+def test_a_run_of_a_trillion_steps_begins_at_once(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Ctrl-C ends it: nothing of its steps to come is kept in memory."""
+    monkeypatch.setattr(Teller, "step", lambda _self, step: os.kill(os.getpid(), signal.SIGINT))
+    out = run("prefer", "demo", "--steps", "9" * 12).out
+    assert "Stopped after 1 of 999999999999 steps." in out
 
 
 def test_a_folder_of_something_else_is_told_and_stays_as_it_is(run: Run, tmp_path: Path) -> None:

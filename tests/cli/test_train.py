@@ -130,6 +130,33 @@ def test_texts_can_be_held_out(text: Path, tmp_path: Path, capsys: pytest.Captur
     assert found["bigram_bits_per_byte"] > 5
 
 
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_learnt(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "none" / "curve.html"
+    assert run(text, "--out", tmp_path / "run", "--steps", "5", "--html", page, *SMALL) == 1
+    assert f"{page}: there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_page_of_a_run_keeps_its_mode_and_follows_no_planted_link(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, mine = tmp_path / "curve.html", tmp_path / "mine.txt"
+    page.write_text("old")
+    page.chmod(0o640)
+    words = ["--steps", "2", "--html", page, *SMALL]
+    assert run(text, "--out", tmp_path / "one", *words) == 0
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert page.stat().st_mode & 0o777 == 0o640
+    page.unlink()
+    page.symlink_to(mine)
+    monkeypatch.setattr(os, "getuid", lambda: page.lstat().st_uid + 1)
+    assert run(text, "--out", tmp_path / "two", *words) == 1
+    assert "is a link that somebody else made" in capsys.readouterr().err
+    assert not mine.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -144,6 +171,9 @@ def test_texts_can_be_held_out(text: Path, tmp_path: Path, capsys: pytest.Captur
         ("TEXT --out new --steps 5 --vocab-size 100", "--vocab-size: found '100'"),
         ("TEXT --out new --steps 5 --vocab-size 5000", "only"),
         ("TEXT --out new --steps 5 --vocab-size 256 --n-positions 100000", "a window of 256 needs"),
+        ("TEXT --out new --steps 5 --n-layer 99999999", "parameters, more than gpt2-xl; give smaller sizes"),
+        ("TEXT --out new --steps 5 --n-embd 999999999999", "it must be an integer from 1 to 100,000,000"),
+        ("TEXT --out new --steps 5 --threads 999999999999", "it must be an integer from 1 to 1024"),
         ("TEXT --out FULL --steps 5", "holds something else"),
         ("--out FULL --resume", "there is no training.safetensors to go on from"),
         ("--out FULL --resume --steps 5", "--steps: a run that goes on has it from its beginning"),

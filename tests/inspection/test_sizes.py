@@ -17,6 +17,7 @@ from minigpt.inspection.sizes import (
 )
 from minigpt.model import GPT2, n_parameters
 from minigpt.parameters import Config
+from minigpt.ranges import LARGEST_SIZE
 from tests.synthetic import SMALL, random_gpt2
 
 # Bytes of the tensors in the official files, and the parameters in them (the Hub's model.safetensors).
@@ -83,3 +84,8 @@ def test_operations_are_those_of_the_products(config: dict[str, Any]) -> None:
         by_hand += sum(2 * matrix.weight.size for matrix in matrices)
         by_hand += 2 * 2 * found[f"h.{layer}.attn.weights"][:, -1].size * model.config.head_dim
     assert operations(model.config, keys=20) == by_hand
+
+
+def test_the_sizes_of_the_largest_config_are_counted_at_once() -> None:
+    largest = dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_layer", "n_inner"), LARGEST_SIZE)
+    assert n_parameters_of(Config(**largest, n_head=1)) > 6 * LARGEST_SIZE**3

@@ -1,5 +1,6 @@
 """Texts become tokens and windows; what cannot be read or is too short is told."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,24 @@ def test_a_file_that_is_no_text_is_told(content: bytes | None, words: str, tmp_p
         (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(InputError, match=words):
         read_corpus([tmp_path / "a.txt"])
+
+
+def test_a_file_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minigpt.training.data.LONGEST_TEXT", 1 << 20)
+    with pytest.raises(InputError, match="/dev/zero: more than 1 MiB; give a shorter text"):
+        read_corpus(["/dev/zero"])
+
+
+def test_a_folder_s_pipes_and_folders_are_no_texts(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")  # which would be waited for
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "text.txt").write_text("I love you.", encoding="utf-8")
+    assert read_corpus([tmp_path], share=0.5).training == ("I lov",)
+
+
+def test_a_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(InputError, match="no file can have this name"):
+        read_corpus(["a\0b"])
 
 
 def test_a_folder_without_texts_is_told(tmp_path: Path) -> None:

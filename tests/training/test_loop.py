@@ -1,6 +1,8 @@
 """A run learns, stops, goes on as if it had not stopped, and never loses what it has saved."""
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import minigpt
 from minigpt.errors import CheckpointError, InputError, NumericsError
@@ -266,6 +270,98 @@ def test_a_broken_state_is_told(content: bytes, tmp_path: Path) -> None:
         resume(tmp_path)
 
 
+Facts = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose text is in a file."""
+    home = tmp_path_factory.mktemp("saved")
+    (home / "text.txt").write_text(TEXT, encoding="utf-8")
+    corpus = read_corpus([home / "text.txt"])
+    train(MODEL, BYTES, corpus, home / "run", TrainingSettings(steps=2, batch_size=1, threads=1))
+    return home / "run"
+
+
+def rewrite_state(folder: Path, facts: Facts, arrays: Arrays) -> None:
+    """The run's state, with other facts and arrays; None is left out."""
+    with safe_open(folder / STATE, "numpy") as stored:
+        all_facts = json.loads(stored.metadata()["minigpt"]) | facts
+        all_arrays = {name: stored.get_tensor(name) for name in stored.keys()} | arrays  # noqa: SIM118
+    kept = {name: array for name, array in all_arrays.items() if array is not None}
+    save_file(kept, folder / STATE, {"minigpt": json.dumps(all_facts)})
+
+
+PLAN = {"steps": 2, "window": 16, "batch_size": 1, "accumulation": 1, "learning_rate": 0.01, "warmup": 0,
+        "weight_decay": 0.1, "beta2": 0.95, "clip": 1.0, "seed": 0, "threads": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "arrays"),
+    [
+        *[({"plan": plan}, {}) for plan in (None, [], {}, {**PLAN, "more": 1}, {**PLAN, "threads": 10**12})],
+        *[({"plan": {**PLAN, name: wrong}}, {}) for name in PLAN for wrong in (None, "x", -1, float("nan"))],
+        *[({"steps_done": wrong}, {}) for wrong in (None, "2", -1, 1, 3, True)],
+        *[({"corpus": wrong}, {}) for wrong in (5, [], {}, {"paths": [5], "held_out": [], "share": 0.1})],
+        ({"config": None}, {}),
+        *[({}, {name: None}) for name in ("parameters", "second_moments", "losses", "held_out")],
+        *[({}, {name: np.ones(1, np.float32)}) for name in ("parameters", "first_moments", "losses")],
+        ({}, {"losses": np.array([1.0, np.nan])}),
+        ({}, {"held_out": np.ones((2, 3))}),
+        ({}, {"more": np.ones(1)}),
+    ],
+)
+def test_a_state_that_no_run_has_saved_is_told(
+    facts: Facts, arrays: Arrays, saved: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    rewrite_state(folder, facts, arrays)
+    with pytest.raises(CheckpointError, match="is broken, or no state that minigpt saved"):
+        resume(folder)
+
+
+def test_facts_without_end_are_told(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    save_file({"parameters": np.ones(1)}, folder / STATE, {"minigpt": "[" * 100_000})
+    with pytest.raises(CheckpointError, match="is broken, or no state that minigpt saved"):
+        resume(folder)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_a_state_that_is_no_file_of_the_folder_is_refused(kind: str, saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    (folder / STATE).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / STATE)
+    elif kind == "link":
+        (folder / STATE).symlink_to(saved / STATE)
+    else:
+        (folder / STATE).mkdir()
+    with pytest.raises(CheckpointError, match=r"not a regular file|leads out of its folder"):
+        resume(folder)
+
+
+def test_a_state_of_another_model_is_refused(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    other = GPT2.random(replace(MODEL.config, n_head=3))  # with as many numbers
+    minigpt.save(tmp_path / "other", other, BYTES)
+    shutil.copy(tmp_path / "other" / "config.json", folder)
+    with pytest.raises(CheckpointError, match="is of another model than the one beside it"):
+        resume(folder)
+
+
+def test_a_run_whose_text_is_gone_is_told_which(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    paths = [str(tmp_path / "gone.txt")]
+    rewrite_state(folder, {"corpus": {"paths": paths, "held_out": [], "share": 0.1}}, {})
+    with pytest.raises(InputError, match=r"gone\.txt: No such file"):
+        resume(folder)
+    rewrite_state(folder, {"corpus": None}, {})
+    with pytest.raises(InputError, match="its texts were given in memory; give them again"):
+        resume(folder)
+
+
 # ------------------------------------------------------------------------------------------ refusing
 
 
@@ -275,7 +371,9 @@ def test_a_broken_state_is_told(content: bytes, tmp_path: Path) -> None:
         ({}, "steps, minutes: a run needs one of the two"),
         ({"steps": 1, "minutes": 1.0}, "steps, minutes: a run needs one of the two"),
         ({"steps": 0}, "steps is 0; it must be an integer, 1 or above"),
-        ({"steps": 1, "batch_size": -1}, "batch_size is -1; it must be an integer, 1 or above"),
+        ({"steps": 1, "threads": 10**12}, "threads is 1000000000000; it must be an integer from 1 to 1024"),
+        ({"steps": 1, "batch_size": 10**12}, "batch_size is 1000000000000; it must be an integer from 1 to"),
+        ({"steps": 1, "batch_size": -1}, "batch_size is -1; it must be an integer from 1 to a million"),
         ({"steps": 1, "learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0 and at most 10"),
         ({"minutes": float("nan")}, "minutes is nan"),
         ({"steps": 1, "seed": -1}, "seed is -1; it must be an integer, 0 or above"),
@@ -292,6 +390,13 @@ def test_a_learning_rate_that_breaks_the_numbers_ends_the_run() -> None:
     )
     with pytest.raises(NumericsError, match=r"gradient of step 1 is nan.*smaller learning rate"):
         learn(model=wild)
+
+
+def test_a_run_that_ends_without_numbers_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loop, "mean_loss", lambda *_: float("inf"))
+    with pytest.raises(NumericsError, match=r"after step \d+ the held-out loss is inf; try a smaller"):
+        learn(tmp_path / "run")
+    assert not (tmp_path / "run" / STATE).exists()
 
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:

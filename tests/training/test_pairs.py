@@ -55,6 +55,12 @@ def test_a_file_without_pairs_or_without_a_file_is_told(tmp_path: Path) -> None:
         read_pairs(tmp_path / "none.jsonl")
 
 
+def test_pairs_without_an_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minigpt.training.pairs.LONGEST_TEXT", 1 << 20)
+    with pytest.raises(InputError, match="/dev/zero: more than 1 MiB; give a shorter text"):
+        read_pairs("/dev/zero")
+
+
 def test_what_editors_put_into_a_file_does_no_harm(tmp_path: Path) -> None:
     """A byte-order mark, CRLF line ends, an empty line at the end, a key that nobody asked for."""
     other = GOOD.replace(b"{", b'{"id": 7, ')

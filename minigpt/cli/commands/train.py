@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ...errors import ConfigError, InputError, notice
-from ...files import write_whole
+from ...inspection.sizes import FAMILY, n_parameters_of
 from ...model import GPT2, n_parameters
+from ...page.build import checked_path, write_file
 from ...parameters import Config
 from ...tokenizer import Tokenizer
 from ...training import Corpus, Reporter, Run, TrainingSettings, read_corpus, resume, train
@@ -161,11 +162,12 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
 
 def run(options: Options) -> int:
     """Prepare, train and tell; 130 if Ctrl-C has ended it."""
+    page_file = None if options.html is None else checked_path(Path(options.html))  # before, not after
     out = console(sys.stderr if options.json else None)
     with watching(out) as screen:
         finished = go_on(options, screen) if options.resume else start(options, screen)
-    if options.html:
-        write_whole(Path(options.html), page(finished, screen.samples, options.out))
+    if page_file is not None:
+        write_file(page_file, page(finished, screen.samples, options.out))
         notice(f"wrote {options.html}; open it in a browser.")
     if options.json:
         print_json(as_document(finished))
@@ -206,6 +208,10 @@ def new_model(options: Options, corpus: Corpus) -> tuple[GPT2, Tokenizer]:
         config = Config(**sizes)
     except ConfigError as error:
         raise InputError(str(error)) from None
+    if (count := n_parameters_of(config)) > n_parameters_of(FAMILY["gpt2-xl"]):
+        raise InputError(
+            f"model: it would have {count:.3g} parameters, more than gpt2-xl; give smaller sizes."
+        )
     tokenizer = Tokenizer.train(corpus.training, config.vocab_size)
     return GPT2.random(config, options.seed or 0), tokenizer
 
