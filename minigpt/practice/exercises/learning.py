@@ -810,7 +810,7 @@ def orpo_cases(rng: np.random.Generator) -> Cases:
         "a rejected answer that is far likelier": (np.full(3, -40.0), np.full(2, -0.01), 1.0),
         "unlikely answers": drawn(3, 4, 1.0, spread=20.0),
         "answers whose P is nearly 1": (np.full(3, -2e-9), np.full(2, -1.1e-9), 1.0),
-        "a chosen answer that is next to impossible": (np.full(2, -800.0), np.full(3, -0.5), 1.0),
+        "a chosen answer that is next to impossible": (np.full(2, -700.0), np.full(3, -2e-9), 1.0),
     }
 
 
