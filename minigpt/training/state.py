@@ -6,7 +6,7 @@ full disk or a lost process costs what was learnt since, and nothing that was sa
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,24 +57,6 @@ def save_state(folder: Path, state: State) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_state(folder: Path) -> State:
-    """The state in a folder. Raises `InputError` if there is none, and `CheckpointError` if it is broken."""
-    file = folder / STATE
-    if not file.exists():
-        raise InputError(f"{folder}: there is no {STATE} to go on from; start a run without --resume.")
-    open_file(file).close()  # an ordinary file of this folder: no pipe that waits for ever
-    try:
-        with safe_open(file, "numpy") as stored:
-            facts = json.loads(stored.metadata()["minigpt"])
-            state = State({name: stored.get_tensor(name) for name in stored.keys()}, facts)  # noqa: SIM118
-        check_state(state)
-        return state
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(
-            f"{file}: is broken, or no state that minigpt saved; start a new run."
-        ) from None
-
-
 def check_state(state: State) -> None:
     """Raise `ValueError`, `KeyError` or `TypeError` for what no run has saved."""
     facts = state.facts
@@ -100,3 +82,24 @@ def check_arrays(arrays: Mapping[str, np.ndarray], steps_done: int) -> None:
         raise ValueError("arrays")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("numbers")
+
+
+def load_state(folder: Path, check: Callable[[State], object] = check_state) -> State:
+    """The state in a folder. Raises `InputError` if there is none, and `CheckpointError` if it is broken.
+
+    check raises `ValueError`, `KeyError` or `TypeError` for what the caller's kind of run has not saved.
+    """
+    file = folder / STATE
+    if not file.exists():
+        raise InputError(f"{folder}: there is no {STATE} to go on from; start a run without --resume.")
+    open_file(file).close()  # an ordinary file of this folder: no pipe that waits for ever
+    try:
+        with safe_open(file, "numpy") as stored:
+            facts = json.loads(stored.metadata()["minigpt"])
+            state = State({name: stored.get_tensor(name) for name in stored.keys()}, facts)  # noqa: SIM118
+        check(state)
+        return state
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError(
+            f"{file}: is broken, or no state that minigpt saved; start a new run."
+        ) from None

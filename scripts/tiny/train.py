@@ -158,11 +158,18 @@ class Run:
         """Write the state, whole or not at all."""
         save_state(folder, State(self.arrays(), {"recipe": asdict(self.recipe), "step": self.step}))
 
+    def check(self, state: State) -> None:
+        """End the program for another recipe's state; raise `KeyError` or `ValueError` for a broken one."""
+        if state.facts["recipe"] != asdict(self.recipe):
+            raise SystemExit(f"this folder holds a run with another recipe: {state.facts['recipe']}")
+        if {name: array.shape for name, array in state.arrays.items()} != {
+            name: array.shape for name, array in self.arrays().items()
+        }:
+            raise ValueError("arrays")
+
     def restore(self, folder: Path) -> None:
         """Go on where `save` left off."""
-        state = load_state(folder)
-        if state.facts["recipe"] != asdict(self.recipe):
-            raise SystemExit(f"{folder} holds a run with another recipe: {state.facts['recipe']}")
+        state = load_state(folder, self.check)
         for name, array in self.arrays().items():
             array[...] = state.arrays[name]
         self.step = state.facts["step"]
