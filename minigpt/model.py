@@ -24,7 +24,16 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import activations
-from .checks import batch_shape, checked_dtype, checked_ids, checked_length, checked_n_positions
+from .checks import (
+    batch_shape,
+    check_cache,
+    checked_classes,
+    checked_dtype,
+    checked_ids,
+    checked_length,
+    checked_n_positions,
+    checked_rows,
+)
 from .hooks import Hook, checked_hook, within
 from .parameters import (
     MLP,
@@ -227,7 +236,9 @@ class KVCache:
     each token it holds 2 * n_layer * n_embd numbers, on the 124M model 73,728 bytes.
     """
 
-    def __init__(self, config: Config, batch: tuple[int, ...], dtype: np.dtype) -> None:
+    def __init__(self, config: Config, batch: tuple[int, ...], dtype: DTypeLike) -> None:
+        check_cache(config, batch)
+        dtype = checked_dtype(dtype)
         shape = (config.n_layer, *batch, config.n_head, config.n_positions, config.head_dim)
         # Zeros, because a masked key has weight 0, and 0 times an uninitialised NaN would be NaN.
         self.keys, self.values = np.zeros(shape, dtype), np.zeros(shape, dtype)
@@ -247,14 +258,16 @@ class KVCache:
         """Forget every token from position `length` on; the next call writes over them."""
         self.lengths[...] = np.minimum(self.lengths, checked_length(length))
 
-    def reorder(self, rows: Int[np.ndarray, " batch"]) -> None:
+    def reorder(self, rows: ArrayLike) -> None:
         """Put copies of these rows of a batch in place of all rows: beam search follows its best beams."""
+        rows = checked_rows(rows, self.lengths.shape)
         for array in (self.keys, self.values):
             seen = array[..., : self.lengths.max(), :]
             seen[...] = seen[:, rows]
         self.lengths[...] = self.lengths[rows]
 
 
+@checked_classes
 def named_parameters(model: GPT2) -> dict[str, np.ndarray]:
     """Every parameter by its checkpoint name, C-contiguous as writers expect; a tied head is listed once."""
     arrays = arrays_by_name(model.parameters)

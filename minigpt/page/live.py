@@ -141,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()):
             self.refuse(HTTPStatus.LENGTH_REQUIRED, "the length of the question is missing.")
-        elif int(length[:12]) > LONGEST_QUESTION:
+        elif len(length) > 12 or int(length) > LONGEST_QUESTION:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LONGEST_QUESTION:,} bytes are read.")
         else:
             self.send_answer(self.rfile.read(int(length)))
