@@ -8,8 +8,10 @@ question must come from the page itself (`Origin`). Sizes, times and the number 
 import hmac
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -126,6 +128,23 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     timeout = LONGEST_READ
     server_version, sys_version = "minigpt", ""
+
+    def setup(self) -> None:
+        """Give the request so long to arrive as a whole; `timeout` begins anew with each of its bytes."""
+        super().setup()
+        self.end = threading.Timer(LONGEST_READ, self.stop_reading)
+        self.end.daemon = True
+        self.end.start()
+
+    def stop_reading(self) -> None:
+        """Take what has come for all."""
+        with suppress(OSError):  # the connection is closed by now
+            self.connection.shutdown(socket.SHUT_RD)
+
+    def finish(self) -> None:
+        """The request is answered."""
+        self.end.cancel()
+        super().finish()
 
     def do_GET(self) -> None:
         """Send the page."""
