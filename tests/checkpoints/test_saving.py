@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 import minigpt
 from minigpt.checkpoints import saving
+from minigpt.checks import checked_dtype
 from minigpt.errors import CheckpointError, InputError, MiniGPTError
 from minigpt.files import checked_path
 from minigpt.model import GPT2, named_parameters
@@ -151,7 +152,7 @@ def test_arguments_of_another_kind_are_explained(tokenizer: Tokenizer) -> None:
             checked_path("folder", folder)
     for dtype in (None, 3, "float33", np.complex64):
         with pytest.raises(InputError, match=r"dtype: found .*expected float32 or float16"):
-            minigpt.save("folder", random_gpt2(), tokenizer, dtype)
+            checked_dtype(dtype, saving.DTYPES)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
