@@ -1,7 +1,11 @@
-"""What a model may be given: a config that makes sense, and ids that exist."""
+"""What a call may be given: arguments of the right class, a config that makes sense, ids that exist."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from jaxtyping import Int
@@ -9,12 +13,59 @@ from numpy.typing import ArrayLike
 
 from .activations import ACTIVATIONS
 from .errors import ConfigError, ContextLengthError, InputError, brief
+from .ranges import LARGEST_SIZE
 
 LARGEST_BATCH = 1_000_000  # texts at once, for which no memory is large enough
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# ------------------------------------------------------------------------------- arguments and their classes
+
+
+def checked_classes(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, raising `InputError` for an argument of none of the classes that its annotation names.
+
+    Only annotations that are classes count. Numbers have ranges, lists and arrays have checks of their own.
+    """
+    parameters = inspect.signature(function).parameters
+    expected = {name: classes_of(parameter.annotation) for name, parameter in parameters.items()}
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in [*zip(expected, args, strict=False), *kwargs.items()]:
+            check_class(name, value, expected.get(name, ()))
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def classes_of(annotation: Any) -> tuple[type, ...]:
+    """The classes that an annotation names; none if it is, or may be, anything else or a number."""
+    named = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    are_classes = all(isinstance(one, type) and one is not inspect.Parameter.empty for one in named)
+    return named if are_classes and not {int, float} & {*named} else ()
+
+
+def check_class(name: str, value: Any, classes: tuple[type, ...]) -> None:
+    """Raise `InputError` if there are classes, and the value is of none of them."""
+    if classes and not isinstance(value, (*classes, np.bool_) if bool in classes else classes):
+        words = " or ".join("None" if one is NoneType else one.__name__ for one in classes)
+        raise InputError(f"{name}: found {type(value).__name__}; expected {words}.")
+
+
+def check_fields(instance: Any) -> None:
+    """Raise `InputError` for a field of a dataclass of none of the classes that its annotation names."""
+    for name, kind in get_type_hints(type(instance)).items():
+        check_class(name, getattr(instance, name), classes_of(kind))
+
+
+# ------------------------------------------------------------------------------------------ configs and ids
 
 
 def check_config(config: Any) -> None:
-    """Raise `ConfigError` if the numbers of a `Config` do not describe a model."""
+    """Raise `ConfigError` if the values of a `Config` do not describe a model."""
+    for name, kind in get_type_hints(type(config)).items():
+        check_setting(name, getattr(config, name), kind)
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "mlp_width"):
         if getattr(config, name) < 1:
             raise ConfigError(f"config: {name} is {getattr(config, name)}; it must be at least 1.")
@@ -23,13 +74,25 @@ def check_config(config: Any) -> None:
             f"config: n_embd is {config.n_embd}, which n_head = {config.n_head} does not divide; "
             "every head needs an equal share of the vector."
         )
-    if not (np.isfinite(config.layer_norm_epsilon) and config.layer_norm_epsilon > 0):
-        raise ConfigError(f"config: layer_norm_epsilon is {config.layer_norm_epsilon}; it must be above 0.")
+    if not 1e-38 < config.layer_norm_epsilon <= 1.0:  # else float32 makes it 0, or it drowns all activations
+        raise ConfigError(
+            f"config: layer_norm_epsilon is {config.layer_norm_epsilon}; "
+            "expected a small number such as 1e-05."
+        )
     if config.activation_function not in ACTIVATIONS:
         raise ConfigError(
-            f"config: activation_function is {config.activation_function!r}; "
+            f"config: activation_function is {brief(config.activation_function, repr)}; "
             f"known are {', '.join(ACTIVATIONS)}."
         )
+
+
+def check_setting(name: str, value: Any, kind: Any) -> None:
+    """Raise `ConfigError` for a value of a config that is of another type than its field, or too large."""
+    if type(value) not in (get_args(kind) or (kind,)):  # not isinstance, for which True is an int
+        expected = getattr(kind, "__name__", str(kind))
+        raise ConfigError(f"config: {name} is {brief(value, repr)}; expected {expected}.")
+    if isinstance(value, int) and value > LARGEST_SIZE:
+        raise ConfigError(f"config: {name} is {brief(value)}; expected at most {LARGEST_SIZE}.")
 
 
 def checked_ids(
@@ -68,7 +131,7 @@ def _id_array(name: str, ids: ArrayLike, config: Any) -> np.ndarray:
     """`ids` as an array, if it is empty or holds ids of the vocabulary."""
     try:
         array = np.asarray(ids)
-    except ValueError:
+    except (ValueError, TypeError):
         raise InputError(
             f"{name}: the rows have different lengths; pad them on the right, or give one row at a time."
         ) from None
@@ -78,7 +141,7 @@ def _id_array(name: str, ids: ArrayLike, config: Any) -> np.ndarray:
         )
     if array.size == 0:
         return array  # of floats, where it was an empty list
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":  # durations would count as integers otherwise
         raise InputError(f"{name}: found {array.dtype} values; token ids are integers.")
     if array.min() < 0 or array.max() >= config.vocab_size:
         culprit = array.min() if array.min() < 0 else array.max()
@@ -112,22 +175,41 @@ def batch_shape(batch: int | None) -> tuple[int, ...]:
     return (int(batch),)
 
 
-def checked_dtype(dtype: Any) -> np.dtype[Any]:
-    """The precision in which a model can compute."""
+def check_cache(config: Any, batch: Any) -> None:
+    """Raise `InputError` unless a cache can be made for this model and these leading dimensions."""
+    if not hasattr(config, "head_dim") or not isinstance(batch, tuple):
+        raise InputError("cache: expected a Config and the batch as a tuple; make one with new_cache.")
+    for size in batch:
+        batch_shape(size)
+
+
+def checked_rows(rows: ArrayLike, batch: tuple[int, ...]) -> Int[np.ndarray, " batch"]:
+    """As many numbers of a batch's rows as it has."""
     try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = np.dtype(object)
-    if found not in (np.float32, np.float64):
-        raise InputError(f"dtype: found {dtype!r}; a model computes in float32 or float64.")
-    return found
+        array = np.asarray(rows)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iu" or array.shape != batch or not 0 <= array.min() <= array.max() < batch[0]:
+        raise InputError(f"rows: expected {batch} numbers of this cache's rows, counted from 0.")
+    return array
+
+
+def checked_dtype(dtype: Any, names: tuple[str, ...] = ("float32", "float64")) -> np.dtype[Any]:
+    """One of the precisions of these names, in this machine's order of bytes."""
+    try:
+        found = np.dtype(dtype).name
+    except Exception:  # NumPy has a language for what it reads, and asks objects about themselves
+        found = ""
+    if dtype is None or found not in names:  # None would be float64
+        raise InputError(f"dtype: found {brief(dtype, repr)}; expected {' or '.join(names)}.")
+    return np.dtype(found)
 
 
 def checked_length(length: int) -> int:
     """How many tokens of a cache stay."""
     if not isinstance(length, Integral) or length < 0:
         raise InputError(f"length is {brief(length)}; it must be an integer, 0 or above.")
-    return int(length)
+    return min(int(length), LARGEST_SIZE)
 
 
 def checked_n_positions(n_positions: int, config: Any) -> int:
@@ -139,7 +221,7 @@ def checked_n_positions(n_positions: int, config: Any) -> int:
     return int(n_positions)
 
 
-def checked_items(name: str, items: Any, kind: type, expected: str) -> list[Any]:
+def checked_items(name: str, items: Any, kind: type | UnionType, expected: str) -> list[Any]:
     """The items as a list, if all are of one kind. One by itself stands for itself, and None for none."""
     if items is None:
         return []

@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -88,12 +89,15 @@ def escape(character: str) -> str:
     return character.encode("unicode_escape", errors="backslashreplace").decode("ascii")
 
 
-def brief(value: object) -> str:
-    """A value for a message of one line, whatever it is and however long."""
+def brief(value: object, write: Callable[[Any], str] = str, longest: int = 60) -> str:
+    """A value for a message of one line, whatever it is and however long; `write` is `str` or `repr`."""
     if isinstance(value, int) and abs(value) > 1e20:
-        value = f"{Decimal(value):.2e}"  # which has no limit of digits
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:59]}…"
+        return f"{Decimal(value):.2e}"  # which has no limit of digits
+    try:
+        text = " ".join(write(value).split())
+    except Exception:  # a class may do anything here, and a list of integers of 5,000 digits ends here, too
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _steers(character: str) -> bool:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, MiniGPTError
+from .errors import InputError, MiniGPTError, brief
 
 MEBIBYTE = 1 << 20
 LONGEST_TEXT = 1024 * MEBIBYTE  # /dev/zero and `yes` have no end
@@ -31,6 +31,22 @@ def read_at_most(stream: Any, longest: int, name: str) -> bytes:
     if len(content) > longest:
         raise InputError(f"{name}: more than {longest // MEBIBYTE:,} MiB; give a shorter text.")
     return content
+
+
+def checked_path(name: str, path: Any) -> Path:
+    """The argument `name` as a path, `~` being the user's own; `InputError` for one that nothing can have."""
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise InputError(f"{name}: found {type(path).__name__}; expected a path.")
+    words = os.path.expanduser(path)  # noqa: PTH111 - which leaves `~nobody` as it is
+    try:
+        os.fsencode(words)
+    except UnicodeEncodeError:  # half of a character
+        words = ""
+    if not words or "\0" in words:
+        raise InputError(
+            f"{name}: found {brief(path, repr)}; expected the path of a file or folder to write."
+        )
+    return Path(words)
 
 
 def write_whole(path: Path, text: str) -> None:

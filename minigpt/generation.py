@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids, checked_items, checked_text
-from .errors import InputError
+from .checks import checked_classes, checked_ids, checked_items, checked_text
+from .errors import InputError, brief
 from .hooks import Hook, checked_hook
 from .model import GPT2, KVCache
 from .ranges import Number, check_range
@@ -52,6 +52,7 @@ class SamplingOptions(TypedDict, total=False):
 # ------------------------------------------------------------------------------------------------ the loop
 
 
+@checked_classes
 def generate_without_cache(
     model: GPT2,
     ids: ArrayLike,
@@ -154,6 +155,7 @@ class Generation(Continuation, Iterator[int]):
         return self.choose_next(logits[-1])
 
 
+@checked_classes
 def generate(
     model: GPT2,
     ids: ArrayLike,
@@ -180,6 +182,7 @@ def generate(
     return Generation(ids, model, sampling, max_new_tokens, seed, checked_stop_ids(stop_ids), hook)
 
 
+@checked_classes
 def generate_batch(
     model: GPT2,
     prompts: Iterable[ArrayLike],
@@ -261,6 +264,7 @@ def beam_search(
 ) -> list[Beam]: ...  # fmt: skip
 
 
+@checked_classes
 def beam_search(
     model: GPT2,
     ids: ArrayLike,
@@ -284,9 +288,8 @@ def beam_search(
     if num_return_sequences is not None:
         check_range("num_return_sequences", num_return_sequences)
         if num_return_sequences > num_beams:
-            raise InputError(
-                f"num_return_sequences is {num_return_sequences}; it must be at most num_beams, {num_beams}."
-            )
+            found = brief(num_return_sequences)
+            raise InputError(f"num_return_sequences is {found}; it must be at most num_beams, {num_beams}.")
     stops = checked_stop_ids(stop_ids)
     prompt = Continuation(ids, model, GREEDY, max_new_tokens, None, stops, hook).prompt_ids
     longest = min(max_new_tokens, model.config.n_positions - len(prompt) + 1)
@@ -393,6 +396,7 @@ def longest_beginning(text: str, word: str) -> int:
     return next((length for length in lengths if text.endswith(word[:length])), 0)
 
 
+@checked_classes
 def generate_text(
     model: GPT2,
     tokenizer: AnyTokenizer,

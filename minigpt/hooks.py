@@ -5,6 +5,7 @@ hook that returns its argument only looks; one that returns another array of the
 Recording, logit lens, attribution, ablation and patching (`minigpt.inspection`) are all built on it.
 """
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -25,12 +26,25 @@ def within(part: str, hook: Hook) -> Hook:
     return lambda name, array: hook(f"{part}.{name}", array)
 
 
+def check_hook(hook: object) -> None:
+    """Raise `InputError` for a hook that cannot be called."""
+    takes_two = callable(hook)
+    try:
+        if callable(hook):
+            inspect.signature(hook).bind("wte", np.zeros(1))
+    except TypeError:
+        takes_two = False
+    except ValueError:  # a function of C that Python knows too little about
+        pass
+    if not takes_two:
+        raise InputError(f"hook: found {type(hook).__name__}; expected a function of a name and an array.")
+
+
 def checked_hook(hook: Hook | None) -> Hook:
     """The hook, refusing results that the model could not go on with; for None, one that does nothing."""
     if hook is None:
         return as_it_is
-    if not callable(hook):
-        raise InputError(f"hook: found {type(hook).__name__}; expected a function of a name and an array.")
+    check_hook(hook)
 
     def checked(name: str, array: np.ndarray) -> np.ndarray:
         result = hook(name, array)

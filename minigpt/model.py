@@ -23,8 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import activations
-from .checks import batch_shape, checked_dtype, checked_ids, checked_length, checked_n_positions
+from . import activations, checks
 from .hooks import Hook, checked_hook, within
 from .parameters import (
     MLP,
@@ -177,7 +176,7 @@ class GPT2:
         `logits_to_keep` > 0 computes only the last so many rows. Raises `InputError` for impossible ids.
         """
         p, config, hook = self.parameters, self.config, checked_hook(hook)
-        ids = checked_ids(ids, config, cache, p.wte.dtype, logits_to_keep)
+        ids = checks.checked_ids(ids, config, cache, p.wte.dtype, logits_to_keep)
         positions = (cache.lengths[..., None] if cache else 0) + np.arange(ids.shape[-1])
         call = Call(config, positions, causal_mask(positions), cache, hook)
         x = embed(ids, positions, p, hook)
@@ -193,7 +192,7 @@ class GPT2:
 
     def new_cache(self, batch: int | None = None) -> "KVCache":
         """An empty cache for one sequence, or for a batch of them."""
-        return KVCache(self.config, batch_shape(batch), self.parameters.wte.dtype)
+        return KVCache(self.config, checks.batch_shape(batch), self.parameters.wte.dtype)
 
     @classmethod
     def random(cls, config: Config, seed: int = 0) -> "GPT2":
@@ -209,13 +208,13 @@ class GPT2:
 
     def astype(self, dtype: DTypeLike) -> "GPT2":
         """The same model in float32 or float64, which tells the formula apart from its rounding."""
-        wanted = checked_dtype(dtype)
+        wanted = checks.checked_dtype(dtype)
         cast = transform(self.parameters, lambda _name, array: read_only(array.astype(wanted)))
         return replace(self, parameters=cast)
 
     def crop(self, n_positions: int) -> "GPT2":
         """The same model with a shorter context: its first positions, and the computation is the same."""
-        config = replace(self.config, n_positions=checked_n_positions(n_positions, self.config))
+        config = replace(self.config, n_positions=checks.checked_n_positions(n_positions, self.config))
         wpe = self.parameters.wpe[:n_positions]
         return replace(self, config=config, parameters=replace(self.parameters, wpe=wpe))
 
@@ -227,7 +226,9 @@ class KVCache:
     each token it holds 2 * n_layer * n_embd numbers, on the 124M model 73,728 bytes.
     """
 
-    def __init__(self, config: Config, batch: tuple[int, ...], dtype: np.dtype) -> None:
+    def __init__(self, config: Config, batch: tuple[int, ...], dtype: DTypeLike) -> None:
+        checks.check_cache(config, batch)
+        dtype = checks.checked_dtype(dtype)
         shape = (config.n_layer, *batch, config.n_head, config.n_positions, config.head_dim)
         # Zeros, because a masked key has weight 0, and 0 times an uninitialised NaN would be NaN.
         self.keys, self.values = np.zeros(shape, dtype), np.zeros(shape, dtype)
@@ -245,16 +246,18 @@ class KVCache:
 
     def rewind(self, length: int) -> None:
         """Forget every token from position `length` on; the next call writes over them."""
-        self.lengths[...] = np.minimum(self.lengths, checked_length(length))
+        self.lengths[...] = np.minimum(self.lengths, checks.checked_length(length))
 
-    def reorder(self, rows: Int[np.ndarray, " batch"]) -> None:
+    def reorder(self, rows: ArrayLike) -> None:
         """Put copies of these rows of a batch in place of all rows: beam search follows its best beams."""
+        rows = checks.checked_rows(rows, self.lengths.shape)
         for array in (self.keys, self.values):
             seen = array[..., : self.lengths.max(), :]
             seen[...] = seen[:, rows]
         self.lengths[...] = self.lengths[rows]
 
 
+@checks.checked_classes
 def named_parameters(model: GPT2) -> dict[str, np.ndarray]:
     """Every parameter by its checkpoint name, C-contiguous as writers expect; a tied head is listed once."""
     arrays = arrays_by_name(model.parameters)

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from .checks import check_config
-from .errors import CheckpointError
+from .checks import check_class, check_config, checked_classes
+from .errors import CheckpointError, InputError, brief
+from .ranges import check_range
 
 Shape = tuple[int, ...]
 Leaf = Callable[[str, Shape], np.ndarray]  # an array, by its name in the checkpoint and its shape
@@ -206,12 +207,14 @@ def arrays_by_name(parameters: Parameters) -> dict[str, np.ndarray]:
 # ----------------------------------------------------------------------------------- where arrays come from
 
 
+@checked_classes
 def initial_values(config: Config, seed: int) -> Leaf:
     """GPT-2's initialisation (Radford et al. 2019, section 2.3): normal numbers, of standard deviation 0.02.
 
     The maps that write into the residual stream begin smaller, by the root of how many there are, so that
     their sum does not grow with the depth. Offsets are 0 and gains 1: at first a layer norm only normalises.
     """
+    check_range("seed", seed)
     rng = np.random.default_rng(seed)
 
     def draw(name: str, shape: Shape) -> np.ndarray:
@@ -228,16 +231,36 @@ def initial_values(config: Config, seed: int) -> Leaf:
 MASKS = re.compile(r"h\.[0-9]+\.attn\.(bias|masked_bias)")  # old files keep the causal mask as a tensor
 
 
+@checked_classes
 def copies(config: Config, arrays: Mapping[str, ArrayLike]) -> Leaf:
     """Read-only copies of arrays that stand under their checkpoint names, with `transformer.` or without.
 
     Raises `CheckpointError` for an array that is missing, superfluous or of another shape.
     """
-    given = {name.removeprefix("transformer."): np.asarray(array) for name, array in arrays.items()}
+    if not isinstance(arrays, Mapping):
+        raise InputError(f"arrays: found {type(arrays).__name__}; expected arrays by their checkpoint names.")
+    for name in arrays:
+        check_class("arrays", name, (str,))
+    given = {name.removeprefix("transformer."): numbers_of(name, array) for name, array in arrays.items()}
     expected = parameter_shapes(config)
     check_arrays(given, expected)
     dtype = np.float64 if any(given[name].dtype == np.float64 for name in expected) else np.float32
     return lambda name, _shape: read_only(np.array(given[name], dtype, order="C"))
+
+
+def numbers_of(name: str, values: ArrayLike) -> np.ndarray:
+    """The values as an array. Raises `CheckpointError` for what is none of real numbers."""
+    try:
+        array = np.asarray(values)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ):  # rows of different lengths; a tensor that NumPy cannot read
+        array = np.asarray(None)
+    if not np.can_cast(array.dtype, np.float64, "same_kind"):
+        raise CheckpointError(f"arrays: {brief(name)} holds no real numbers; give NumPy arrays of floats.")
+    return array
 
 
 def check_arrays(given: dict[str, np.ndarray], expected: dict[str, Shape]) -> None:
@@ -252,7 +275,7 @@ def check_arrays(given: dict[str, np.ndarray], expected: dict[str, Shape]) -> No
         # A state dict lists a tied head a second time.
         tied = name == "lm_head.weight" and np.array_equal(given[name], given["wte.weight"])
         if not tied and not MASKS.fullmatch(name):
-            raise CheckpointError(f"arrays: {name} has no place in a GPT-2 of this config.")
+            raise CheckpointError(f"arrays: {brief(name)} has no place in a GPT-2 of this config.")
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from . import model
 from .errors import InputError, NumericsError
-from .ranges import Number, check_range
+from .ranges import Number, check_range, check_ranges
 
 Logits = Float[np.ndarray, "*batch vocab"]
 
@@ -65,19 +65,22 @@ def probabilities(logits: ArrayLike, temperature: Number = 1.0) -> Float[np.ndar
 
 def check_logits(logits: Logits) -> None:
     """Raise `InputError` for anything but an array of rows of numbers."""
-    if not isinstance(logits, np.ndarray) or logits.ndim == 0 or logits.dtype.kind != "f":
+    is_array = isinstance(logits, np.ndarray) and logits.dtype.kind == "f"
+    if not is_array or logits.shape[-1:] in ((), (0,)):
         raise InputError(
             f"logits: found {type(logits).__name__}; expected a NumPy array of floats, (*batch, vocab)."
         )
 
 
-def checked_previous(ids: ArrayLike, n_vocab: int) -> Int[np.ndarray, "*batch n"]:
+def checked_previous(ids: ArrayLike, logits: Logits) -> Int[np.ndarray, "*batch n"]:
     """The ids that occurred. Raises `InputError` for what is none of these logits' ids."""
     try:
         array = np.asarray(ids if np.size(ids) else np.zeros(np.shape(ids), np.int64))
     except ValueError:  # rows of different lengths
         array = np.zeros(0)
-    if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() < n_vocab):
+    *batch, n_vocab = logits.shape
+    fits = array.dtype.kind in "iu" and array.ndim == logits.ndim and array.shape[:-1] == (*batch,)
+    if not fits or (array.size and not 0 <= array.min() <= array.max() < n_vocab):
         raise InputError(f"previous_ids: expected ids from 0 to {n_vocab - 1}, (*batch, n).")
     return array
 
@@ -90,7 +93,7 @@ def repetition_penalty(logits: Logits, previous_ids: ArrayLike, penalty: Number)
     """
     check_range("repetition_penalty", penalty)
     check_logits(logits)
-    ids = checked_previous(previous_ids, logits.shape[-1])
+    ids = checked_previous(previous_ids, logits)
     previous = np.take_along_axis(logits, ids, axis=-1)
     penalised = logits.copy()
     with np.errstate(over="ignore"):  # of logits near the limit: -inf is an impossible token, inf is refused
@@ -174,8 +177,7 @@ class Sampling:
     repetition_penalty: Number = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            check_range(name, value)
+        check_ranges(self)
 
     def process(self, logits: Logits, previous_ids: ArrayLike) -> Logits:
         """The logits to draw from: penalty, temperature, and what top-k, top-p and min-p leave of them.

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from .checks import checked_ids, checked_items, checked_text
+from .checks import checked_classes, checked_ids, checked_items, checked_text
 from .errors import InputError, brief
 from .hooks import Hook
 from .model import GPT2
@@ -69,6 +69,7 @@ class NextToken:
     probability: float  # after temperature
 
 
+@checked_classes
 def next_tokens(
     logits: Vector, tokenizer: AnyTokenizer, top: int = 10, temperature: Number = 1.0
 ) -> list[NextToken]:
@@ -104,6 +105,7 @@ class Candidate:
     joined_logprob: float | None = None
 
 
+@checked_classes
 def candidates(
     model: GPT2,
     tokenizer: AnyTokenizer,
@@ -199,6 +201,7 @@ class ScoredTokens:
         return self.likeliest == self.ids
 
 
+@checked_classes
 def continuation_logprobs(
     model: GPT2,
     prompt: Sequence[int],
@@ -240,6 +243,7 @@ def continuation_logprobs(
     return [score(ids) for ids in texts]
 
 
+@checked_classes
 def continuation_logprob(
     model: GPT2, prompt: Sequence[int], continuation: Sequence[int], *, hook: Hook | None = None
 ) -> float:
@@ -274,6 +278,7 @@ def windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, in
     return result
 
 
+@checked_classes
 def score_windows(
     model: GPT2, ids: ArrayLike, stride: int | None = None, *, hook: Hook | None = None
 ) -> Iterator[ScoredTokens]:
@@ -300,6 +305,7 @@ def score_windows(
         yield ScoredTokens(first, scored, logprobs_of(logits, scored), logits.argmax(axis=-1))
 
 
+@checked_classes
 def token_logprobs(
     model: GPT2, ids: ArrayLike, stride: int | None = None, *, hook: Hook | None = None
 ) -> Logprobs:
@@ -310,6 +316,7 @@ def token_logprobs(
     return np.concatenate([window.logprobs for window in score_windows(model, ids, stride, hook=hook)])
 
 
+@checked_classes
 def perplexity(model: GPT2, ids: ArrayLike, stride: int | None = None, *, hook: Hook | None = None) -> float:
     """exp of the mean negative log-probability: between how many equally likely tokens the model wavers.
 
@@ -328,6 +335,7 @@ def perplexity_of(logprobs: Logprobs) -> float:
 # ------------------------------------------------------------------------------------------- preferences
 
 
+@checked_classes
 def log_odds(model: GPT2, prompt: Sequence[int], continuation: Sequence[int]) -> float:
     """log(P / (1 - P)) of a continuation, P being the geometric mean of its tokens' probabilities.
 
@@ -357,6 +365,7 @@ def log_odds_slope(logprob: float) -> float:
     return -1.0 / math.expm1(min(logprob, CERTAIN))
 
 
+@checked_classes
 def log_odds_ratio(
     model: GPT2, prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]
 ) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .backward import LOGIT_ROWS, PerToken, Piece, Table, Tape, backward, head_backward, scatter_add
-from .checks import checked_ids
+from .checks import checked_classes, checked_ids
 from .errors import HookError, InputError
 from .fast import changes
-from .hooks import Hook, as_it_is
+from .hooks import Hook, as_it_is, check_hook
 from .model import GPT2, Call, Ids, Residual, Vectors
 
 Look = Callable[[str, np.ndarray], np.ndarray | None]  # a hook that only looks
@@ -110,6 +110,7 @@ def pieces_of(
     return logprobs, pieces()
 
 
+@checked_classes
 @np.errstate(all="ignore")  # as in the forward pass: numbers that overflow become inf or nan, and show
 def gradients(
     model: GPT2,
@@ -128,7 +129,7 @@ def gradients(
     check_differentiable(model)
     ids = checked_ids(ids, model.config)
     targets, weights = checked_targets(targets, weights, ids, model)
-    logprobs, pieces = pieces_of(model, ids, targets, weights, hook and only_looking(hook))
+    logprobs, pieces = pieces_of(model, ids, targets, weights, None if hook is None else only_looking(hook))
     found: dict[str, np.ndarray] = {}
     add(found, pieces)
     return -float((weights * logprobs).sum(dtype=np.float64)), found
@@ -136,6 +137,7 @@ def gradients(
 
 def only_looking(hook: Look) -> Hook:
     """The hook, refusing a result that differs from what it was given: nothing would come of it."""
+    check_hook(hook)
 
     def see(name: str, gradient: np.ndarray) -> np.ndarray:
         result = hook(name, gradient)
@@ -155,7 +157,10 @@ def checked_targets(
         raise InputError(f"targets: found shape {wanted.shape}; expected that of ids, {ids.shape}.")
     if weights is None:
         return wanted, np.full(ids.shape, 1.0 / ids.size, dtype)
-    given = np.asarray(weights)
+    try:
+        given = np.asarray(weights)
+    except ValueError:  # rows of different lengths
+        given = np.asarray(None)
     if given.shape != ids.shape or not np.can_cast(given.dtype, np.float64) or not np.isfinite(given).all():
         raise InputError(
             f"weights: found {given.dtype} of shape {given.shape}; expected finite numbers, {ids.shape}."

@@ -27,7 +27,6 @@ import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, SupportsIndex, runtime_checkable
@@ -35,7 +34,9 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 import regex
 import tiktoken
 
+from .checks import check_class, check_fields, checked_classes, checked_items
 from .errors import InputError, brief
+from .ranges import check_range
 
 Pair = tuple[bytes, bytes]
 
@@ -197,6 +198,7 @@ def learn_merges(texts: Iterable[str], n_merges: int, pattern: str = GPT2_PATTER
 
 END_OF_TEXT_NAME = "<|endoftext|>"
 LONG = 256  # bytes; merging one by one takes time that grows with the square of the length
+LARGEST_ID = 1 << 24
 REMEMBERED = 1 << 16  # pieces whose ids are kept: a text repeats its words
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
@@ -214,6 +216,10 @@ class AddedToken:
     rstrip: bool = False  # and that behind it
     normalized: bool = False  # it is looked for after the others, as `tokenizers` does
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _checked_id(self.id, LARGEST_ID)
+
 
 class Tokenizer:
     """A byte-level BPE tokenizer: GPT-2's, one that was trained, or one with any other ids.
@@ -223,6 +229,7 @@ class Tokenizer:
     it remembers are the ids of pieces that it has met; threads may share it.
     """
 
+    @checked_classes
     def __init__(
         self,
         merges: Sequence[Pair] | None = None,
@@ -233,17 +240,22 @@ class Tokenizer:
         pattern: str = GPT2_PATTERN,
         whole_pieces: bool = False,
     ) -> None:
-        self.merges = gpt2_merges() if merges is None else tuple(merges)
+        self.merges = gpt2_merges() if merges is None else _checked_merges(merges)
         if ids is None:
             made = [*map(bytes, zip(byte_names())), *(left + right for left, right in self.merges)]
             ids = {token: token_id for token_id, token in enumerate(made)}
             if added_tokens is None:
                 added_tokens, end_of_text = [AddedToken(END_OF_TEXT_NAME, len(made))], len(made)
-        self.ids, self.pattern, self.end_of_text = ids, pattern, end_of_text
-        self.added_tokens = tuple(added_tokens or ())
+        self.ids, self.pattern, self.end_of_text = _checked_vocabulary(ids), pattern, end_of_text
+        self.added_tokens = tuple(
+            checked_items("added_tokens", added_tokens, AddedToken, "AddedToken objects")
+        )
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.whole_pieces = whole_pieces  # a piece that is a token is taken as it is, merges or not
         self._tokens = self._by_id()
+        if end_of_text is not None:
+            _checked_id(end_of_text, self.n_vocab)
+        _check_pattern(pattern)
         self._remembered: dict[str, list[int]] = {}
 
     @classmethod
@@ -255,11 +267,10 @@ class Tokenizer:
         every document as a text of its own: no token reaches across. Raises `InputError` if the texts have
         too few pairs that occur twice.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = checked_items("texts", texts, str, "texts")
         for text in texts:
             _check_text(text)
-        if not isinstance(vocab_size, Integral) or vocab_size < 256:
-            raise InputError(f"vocab_size is {vocab_size}; it must be at least 256, one token for each byte.")
+        check_range("vocab_size", vocab_size)
         if vocab_size == 256:
             return cls([], added_tokens=[])
         merges = learn_merges(texts, vocab_size - 257)
@@ -293,6 +304,7 @@ class Tokenizer:
         Raises `InputError` for anything but text, and for lone surrogates, which are no characters.
         """
         _check_text(text)
+        check_class("allow_special", allow_special, (bool,))
         ids: list[int] = []
         for stretch in self.stretches(text, allow_special):
             if isinstance(stretch, int):
@@ -309,11 +321,15 @@ class Tokenizer:
             return known
         data = piece.encode()
         if self.whole_pieces and data in self.ids:
-            ids = [self.ids[data]]
+            tokens = [data]
         elif len(data) > LONG and self._fast is not None:
-            ids = [self.ids[self.tokens_made[rank]] for rank in self._fast.encode_ordinary(piece)]
+            tokens = [self.tokens_made[rank] for rank in self._fast.encode_ordinary(piece)]
         else:
-            ids = [self.ids[token] for token in merge(data, self.ranks)]
+            tokens = merge(data, self.ranks)
+        try:
+            ids = [self.ids[token] for token in tokens]
+        except KeyError as error:
+            raise InputError(f"ids: this tokenizer has none for {error}, which its merges make.") from None
         if len(self._remembered) >= REMEMBERED:
             self._remembered.clear()
         if len(data) <= LONG:
@@ -369,9 +385,10 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[SupportsIndex]) -> bytes:
         """The bytes of these tokens; nothing is lost, whatever the ids."""
-        if not isinstance(ids, Iterable):
-            raise InputError(f"ids: found {type(ids).__name__}; expected a sequence of token ids.")
-        return b"".join(map(self.token_bytes, ids))
+        try:
+            return b"".join(map(self.token_bytes, iter(ids)))
+        except TypeError:
+            raise InputError(f"ids: found {type(ids).__name__}; expected a sequence of token ids.") from None
 
     def token_bytes(self, token_id: SupportsIndex) -> bytes:
         """The bytes of one token; a space before a word is a part of it."""
@@ -474,6 +491,34 @@ def _check_text(text: object) -> None:
             f"text: position {error.start} holds U+{ord(text[error.start]):04X}, a surrogate, which is half "
             "a character; to join halves that belong together and replace the rest: "
             "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+        ) from None
+
+
+def _checked_merges(merges: Sequence[Pair]) -> tuple[Pair, ...]:
+    try:
+        pairs = tuple((left, right) for left, right in merges)
+    except (TypeError, ValueError):  # no sequence, or no pairs
+        pairs = ((merges, merges),)  # type: ignore[assignment]
+    if not set(map(type, itertools.chain.from_iterable(pairs))) <= {bytes}:
+        raise InputError(
+            f"merges: found {type(merges).__name__}; expected pairs of bytes, as learn_merges gives."
+        )
+    return pairs
+
+
+def _checked_vocabulary(ids: Mapping[bytes, int]) -> Mapping[bytes, int]:
+    kinds = {*map(type, ids), *map(type, ids.values())} if isinstance(ids, Mapping) else None
+    if kinds != {bytes, int} or not 0 <= min(ids.values()) <= max(ids.values()) < LARGEST_ID:
+        raise InputError(f"ids: expected an id, 0 to {LARGEST_ID - 1}, for the bytes of each token.")
+    return ids
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError) as error:
+        raise InputError(
+            f"pattern: {brief(pattern, repr)} is no regular expression: {brief(error)}."
         ) from None
 
 

@@ -104,6 +104,7 @@ COMMAND_LINES = [
     (["score", "{f}"], 2, ["directory", "give a text file, or -"]),
     (["download", "../gpt2"], 2, ["'../gpt2'", "expected one of gpt2", "owner/name"]),
     (["download", "gpt2", "--unknown"], 2, ["--unknown", "no such option", "`minigpt download --help`"]),
+    (["download", "gpt2", "--out", "a\0b"], 2, ["--out", "found", "the name of a file"]),
     (["map", "too", "much"], 2, ["'too'", "too many", "in quotes"]),
 ]
 

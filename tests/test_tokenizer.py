@@ -361,10 +361,10 @@ def test_with_256_tokens_there_are_bytes_alone() -> None:
 @pytest.mark.parametrize(
     ("texts", "vocab_size", "problem"),
     [
-        ([], 255, "vocab_size is 255; it must be at least 256"),
+        ([], 255, "vocab_size is 255; it must be an integer from 256"),
         ([], 300.0, r"vocab_size is 300\.0"),
         (["ab ab ab"], 512, r"vocab_size is 512, .* only 2 pairs are worth a token .* give at most 259"),
-        ([b"bytes"], 256, "text: found bytes, expected str"),
+        ([b"bytes"], 256, "texts: found bytes; expected texts"),
         (["\ud83d"], 256, "text: position 0 holds"),
     ],
 )

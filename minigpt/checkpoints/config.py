@@ -5,11 +5,11 @@ Names, defaults and aliases are those of `transformers.GPT2Config`.
 
 import os
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
+from ..checks import check_setting
 from ..errors import CheckpointError, ConfigError
 from ..parameters import Config
-from ..ranges import LARGEST_SIZE
 from .reading import folder_of, present, quote, read_json
 from .tensors import instead
 
@@ -49,9 +49,8 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: found {quote(content)}; expected an object with GPT-2's settings.")
     _refuse_other_models(content, file)
-    values = _config_values(content, file)
     try:
-        return Config(**values)
+        return Config(**_config_values(content))
     except ConfigError as error:
         raise ConfigError(f"{file}: {str(error).removeprefix('config: ')}") from None
 
@@ -70,21 +69,13 @@ def _refuse_other_models(content: dict[str, Any], file: Path) -> None:
             )
 
 
-def _config_values(content: dict[str, Any], file: Path) -> dict[str, Any]:
+def _config_values(content: dict[str, Any]) -> dict[str, Any]:
     kinds, values = get_type_hints(Config), dict[str, Any]()
     for key, value in content.items():
         name = ALIASES.get(key, key)
         if name not in kinds:
             continue
-        kind = kinds[name]
-        if type(value) not in (get_args(kind) or (kind,)):  # not isinstance, for which True is an int
-            expected = getattr(kind, "__name__", str(kind))
-            raise ConfigError(f"{file}: {key} is {quote(value)}; expected {expected}.")
-        if isinstance(value, int) and value > LARGEST_SIZE:
-            raise ConfigError(f"{file}: {key} is {quote(value)}; expected at most {LARGEST_SIZE}.")
+        check_setting(key, value, kinds[name])
         if values.setdefault(name, value) != value:
-            raise ConfigError(f"{file}: {name} is {quote(values[name])} and, as {key}, {quote(value)}.")
-    epsilon = values.get("layer_norm_epsilon", 1e-5)
-    if not 1e-38 < epsilon <= 1.0:  # outside, float32 would make it 0 or drown every activation
-        raise ConfigError(f"{file}: layer_norm_epsilon is {epsilon}; expected a small number such as 1e-05.")
+            raise ConfigError(f"config: {name} is {quote(values[name])} and, as {key}, {quote(value)}.")
     return values

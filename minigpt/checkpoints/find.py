@@ -79,6 +79,9 @@ OFFICIAL = {
 }
 
 
+LARGEST_OFFICIAL = 7 * 10**9  # bytes; gpt2-xl has 6.4, and a file with holes may claim to have any number
+
+
 @dataclass(frozen=True)
 class Source:
     """A checkpoint on this machine: what it was called, where it is, and how it came there."""
@@ -277,7 +280,12 @@ def check_official(folder: Path, name: str) -> None:
     """Raise `CheckpointError` unless the files in a folder are the official ones, by their sha256."""
     for filename, expected in OFFICIAL[name].sha256.items():
         try:
-            found = hub.sha256_of(folder / filename)
+            size = (folder / filename).stat().st_size
+            found = (
+                hub.sha256_of(folder / filename)
+                if size < LARGEST_OFFICIAL
+                else f"not taken of {size:,} bytes"
+            )
         except OSError as error:
             raise CheckpointError(f"{folder / filename}: cannot be read: {error.strerror}.") from None
         if found != expected:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import checked_classes
 from ..errors import CheckpointError, notice
 from ..fast import FastGPT2
 from ..model import GPT2
@@ -30,6 +31,7 @@ from .tokenizer_files import read_tokenizer
 # ------------------------------------------------------------------------------------------------ loading
 
 
+@checked_classes
 def load(name: Name = None, *, offline: bool = False) -> tuple[GPT2, Tokenizer]:
     """A model and its tokenizer, by official name, Hub id, folder or file, `tiny`, or as `find` found it.
 
@@ -43,6 +45,7 @@ def load(name: Name = None, *, offline: bool = False) -> tuple[GPT2, Tokenizer]:
     return _read_model(source.path, config), tokenizer
 
 
+@checked_classes
 def load_model(name: Name = None, *, offline: bool = False) -> GPT2:
     """The model alone, as `load` finds it; it takes ids, so that its vocabulary may be any."""
     source = find(name, offline=offline)

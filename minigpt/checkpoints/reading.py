@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, brief
 
 # The header of the official gpt2-xl has 60 kB. JSON takes up to fifty times its length in memory.
 LONGEST_JSON = 2 << 20
@@ -26,8 +26,7 @@ MOST_MARKS = (
 
 def quote(value: object, longest: int = 80) -> str:
     """A name or value out of a file, safe to print: quoted, escaped, on one line and not too long."""
-    text = repr(value)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return brief(value, repr, longest)
 
 
 def present(path: Path) -> bool:

@@ -21,17 +21,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from .. import model as standard
+from ..checks import check_class, checked_classes, checked_dtype
 from ..errors import CheckpointError, InputError
+from ..files import checked_path
 from ..model import GPT2, named_parameters
 from ..parameters import Config, arrays_by_name, parameter_shapes
 from ..tokenizer import Tokenizer
-from .reading import is_folder, present, quote, read_bytes
+from .reading import is_folder, present, read_bytes
 from .tensors import INDEX_FILE, SINGLE_FILE
 from .tokenizer_files import LONGEST, tokenizer_files
 
 DTYPES = ("float32", "float16")
 
 
+@checked_classes
 def save(
     folder: str | os.PathLike[str],
     model: GPT2,
@@ -48,7 +51,7 @@ def save(
     `CheckpointError` if the folder holds something else or cannot be written, `InputError` for a model that
     is no GPT-2's or whose numbers are not finite in that `dtype`; then the folder is as it was.
     """
-    folder, dtype = checked_path(folder), checked_dtype(dtype)
+    folder, dtype = checked_path("folder", folder), checked_dtype(dtype, DTYPES).name
     check_model(model, tokenizer)
     texts = checkpoint_texts(model, tokenizer, dtype)
     arrays = tensors_to_store(model, dtype)
@@ -62,32 +65,10 @@ def save(
 # ------------------------------------------------------------------------------------------ what is saved
 
 
-def checked_path(folder: Any) -> Path:
-    """The folder's path, `~` being the user's own; one that no file system can have is an `InputError`."""
-    if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
-        raise InputError(f"folder: found {type(folder).__name__}; expected a path.")
-    path = os.path.expanduser(folder)  # noqa: PTH111 - which leaves `~nobody` as it is
-    if not path or "\0" in path:
-        raise InputError(f"folder: found {quote(path)}; expected the path of a folder to write into.")
-    return Path(path)
-
-
-def checked_dtype(dtype: Any) -> str:
-    """The name of a type in which a checkpoint can be saved."""
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = repr(dtype)
-    if dtype is None or name not in DTYPES:
-        raise InputError(f"dtype: found {dtype!r}; expected {' or '.join(DTYPES)}.")
-    return name
-
-
 def check_model(model: Any, tokenizer: Any) -> None:
     """Raise `InputError` unless other programs compute the same from what is saved."""
-    for name, value, kind in (("model", model, GPT2), ("tokenizer", tokenizer, Tokenizer)):
-        if not isinstance(value, kind):
-            raise InputError(f"{name}: found {type(value).__name__}; expected a minigpt.{kind.__name__}.")
+    check_class("model", model, (GPT2,))
+    check_class("tokenizer", tokenizer, (Tokenizer,))
     if model.block not in (None, standard.block):
         raise InputError(
             "model: it has a block of its own, which whoever loads a GPT-2 would not compute; keep its "

@@ -22,6 +22,7 @@ from ..errors import CheckpointError
 from ..tokenizer import (
     END_OF_TEXT_NAME,
     GPT2_PATTERN,
+    LARGEST_ID,
     AddedToken,
     Pair,
     Tokenizer,
@@ -33,7 +34,6 @@ from ..tokenizer import (
 from .reading import parse_json, present, quote, read_bytes
 
 LONGEST = 32 << 20  # bytes; GPT-2's tokenizer.json has 1.4 MB, or 3.6 MB as transformers 5 indents it
-LARGEST_ID = 1 << 24
 OWN_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json")  # what the later says counts more
 # Files that only other kinds of tokenizers have.

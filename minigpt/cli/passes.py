@@ -80,7 +80,7 @@ def model_document(source: Source, model: GPT2) -> dict[str, Any]:
 
 def prompt_ids(model: GPT2, tokenizer: AnyTokenizer, prompt: str) -> list[int]:
     """The tokens of a prompt. Raises `ContextLengthError` if the model has not so many positions."""
-    size = len(prompt.encode())
+    size = len(prompt.encode(errors="surrogatepass"))  # which the tokenizer refuses
     if size > LONG_TOKEN * model.config.n_positions:  # 100 MB take a minute to encode, in vain
         longest = max(len(bytes_of(tokenizer, token_id)) for token_id in range(tokenizer.n_vocab))
         if (at_least := math.ceil(size / longest)) > model.config.n_positions:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ..checks import checked_classes, checked_text
 from ..errors import InputError
 from ..hooks import Hook
 from ..model import GPT2
@@ -22,6 +23,7 @@ from .intervention import check_index
 from .tracing import trace
 
 
+@checked_classes
 def attention_weights(
     model: GPT2, ids: ArrayLike, *, hook: Hook | None = None
 ) -> Float[np.ndarray, "n_layer *batch n_head tokens tokens"]:
@@ -29,6 +31,7 @@ def attention_weights(
     return trace(model, ids, names="h.*.attn.weights", hook=hook).stack("h.*.attn.weights")
 
 
+@checked_classes
 def for_bertviz(model: GPT2, tokenizer: AnyTokenizer, ids: list[int]) -> dict[str, Any]:
     """The arguments of BertViz' `head_view` and `model_view`: a torch tensor (1, n_head, T, T) per layer.
 
@@ -38,6 +41,7 @@ def for_bertviz(model: GPT2, tokenizer: AnyTokenizer, ids: list[int]) -> dict[st
         import torch  # noqa: PLC0415  BertViz needs it, minigpt does not
     except ModuleNotFoundError:
         raise InputError("torch is missing, and BertViz takes its tensors; run: pip install torch") from None
+    ids = checked_text("ids", ids, model.config).tolist()
     weights = attention_weights(model, ids)
     return {
         "attention": [torch.from_numpy(layer[None]) for layer in weights],
@@ -45,9 +49,11 @@ def for_bertviz(model: GPT2, tokenizer: AnyTokenizer, ids: list[int]) -> dict[st
     }
 
 
+@checked_classes
 def for_circuitsvis(model: GPT2, tokenizer: AnyTokenizer, ids: list[int], layer: int) -> dict[str, Any]:
     """The arguments of CircuitsVis' `attention_heads` for one layer: an array (n_head, T, T)."""
     check_index("layer", layer, model.config.n_layer)
+    ids = checked_text("ids", ids, model.config).tolist()
     return {"attention": attention_weights(model, ids)[layer], "tokens": texts(tokenizer, ids)}
 
 

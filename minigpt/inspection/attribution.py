@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ..checks import checked_position
+from ..checks import checked_classes, checked_position
 from ..errors import InputError
 from ..hooks import Hook
 from ..model import GPT2
@@ -79,6 +79,7 @@ class Attribution:
         return html_table(["part", "share"], [(name, f"{share:+.4f}") for name, share in parts])
 
 
+@checked_classes
 @np.errstate(all="ignore")  # as in the model itself
 def attribute(
     model: GPT2,

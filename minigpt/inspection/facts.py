@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import checked_classes
 from ..generation import generate
 from ..hooks import as_it_is
 from ..model import GPT2, Call, attention, causal_mask, layer_norm, linear, named_parameters
@@ -57,6 +58,7 @@ class FactResult:
         )
 
 
+@checked_classes
 def official_facts(model: str | None = None) -> list[Fact]:
     """The published figures, of one official model or of all."""
     common = ("id", "model", "kind", "title", "tolerance", "source")
@@ -67,6 +69,7 @@ def official_facts(model: str | None = None) -> list[Fact]:
     return [fact for fact in facts if model in (None, fact.model)]
 
 
+@checked_classes
 def check_fact(fact: Fact, model: GPT2, tokenizer: Tokenizer) -> FactResult:
     """Compute a published figure with the model that it was published about, and compare."""
     data = fact.data

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import checked_position
+from ..checks import checked_classes, checked_position
 from ..errors import HookError, InputError, brief
 from ..hooks import Hook, checked_hook
 from ..model import GPT2
@@ -66,6 +66,7 @@ def hook_names(model: GPT2) -> list[str]:
     return names
 
 
+@checked_classes
 def intervene(
     model: GPT2,
     name: str,
@@ -83,6 +84,8 @@ def intervene(
     and `HookError` if `change` returns no array.
     """
     check_target(model, name, head)
+    if not callable(change):
+        raise InputError(f"change: found {type(change).__name__}; expected a function of an array.")
 
     def hook(found: str, array: np.ndarray) -> np.ndarray:
         if found != name:
@@ -101,6 +104,7 @@ def intervene(
     return hook
 
 
+@checked_classes
 def ablate(
     model: GPT2,
     name: str,
@@ -116,7 +120,9 @@ def ablate(
         change = model(ids, hook=ablate(model, "h.0.attn.v", head=8)) - model(ids)
     """
     if by not in ("zero", "mean"):
-        raise InputError(f"by is {by!r}; an ablation sets to 'zero' or to the 'mean' over the tokens.")
+        raise InputError(
+            f"by is {brief(by, repr)}; an ablation sets to 'zero' or to the 'mean' over the tokens."
+        )
 
     def change(array: np.ndarray) -> np.ndarray:
         mean = array.mean(axis=-2, keepdims=True) if by == "mean" else np.zeros((), array.dtype)
@@ -125,6 +131,7 @@ def ablate(
     return intervene(model, name, change, head=head, position=position)
 
 
+@checked_classes
 def patch(
     model: GPT2,
     name: str,
@@ -176,7 +183,7 @@ def check_target(model: GPT2, name: str, head: int | None) -> None:
 def check_index(what: str, number: object, n: int, kind: str = "") -> None:
     """Raise `InputError` unless this is the number of one of the model's n layers, heads or tokens."""
     if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < n:
-        found = brief(number) if isinstance(number, Integral) else brief(repr(number))
+        found = brief(number) if isinstance(number, Integral) else brief(number, repr)
         raise InputError(f"{what} is {found}; this model has {kind or what}s 0 to {n - 1}.")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from ..checks import checked_ids
+from ..checks import checked_classes, checked_ids
 from ..errors import InputError, brief
 from ..hooks import Hook, as_it_is
 from ..model import GPT2, Residual, layer_norm
@@ -24,6 +24,7 @@ from .notebook import html_table
 from .tracing import Trace, trace
 
 
+@checked_classes
 @np.errstate(all="ignore")  # as in the model itself
 def unembed(model: GPT2, x: Residual) -> Float[np.ndarray, "*batch tokens vocab"]:
     """The logits that the end of the model gives for a residual stream from anywhere in it.
@@ -31,6 +32,8 @@ def unembed(model: GPT2, x: Residual) -> Float[np.ndarray, "*batch tokens vocab"
     The layer norm takes mean and variance from `x` itself, as it would if `x` were the last.
     """
     p = model.parameters
+    if x.shape[-1] != model.config.n_embd:
+        raise InputError(f"x: found shape {x.shape}; expected vectors of {model.config.n_embd} numbers.")
     return layer_norm(x, p.ln_f, model.config.layer_norm_epsilon, as_it_is, "ln_f") @ p.lm_head.T
 
 
@@ -65,6 +68,7 @@ def residual_names(model: GPT2) -> list[str]:
     return ["h.0.resid_pre", *(f"h.{layer}.resid_post" for layer in range(model.config.n_layer))]
 
 
+@checked_classes
 def logit_lens(
     model: GPT2,
     ids: ArrayLike,
@@ -92,6 +96,7 @@ def logit_lens(
     return Lens(tuple(names), best, logits, chances)
 
 
+@checked_classes
 def lens_logits(
     model: GPT2, ids: ArrayLike, *, position: int = -1, hook: Hook | None = None
 ) -> Float[np.ndarray, "depth vocab"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..checks import checked_classes, checked_text
 from ..errors import InputError
 from ..model import GPT2
 from ..sampling import probabilities
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..training.pushes import Pushes
 
 
+@checked_classes
 def plot_attention(
     model: GPT2,
     tokenizer: AnyTokenizer,
@@ -38,6 +40,7 @@ def plot_attention(
     """A heat map of one head: a row per token, a column per token that it looks at."""
     check_index("layer", layer, model.config.n_layer)
     check_index("head", head, model.config.n_head)
+    ids = checked_text("ids", ids, model.config).tolist()
     ax = ax or new_axes()
     weights = attention_weights(model, ids)[layer, head]
     hidden = np.triu(np.ones_like(weights, bool), 1)
@@ -50,12 +53,14 @@ def plot_attention(
     return ax
 
 
+@checked_classes
 def plot_next_tokens(
     model: GPT2, tokenizer: AnyTokenizer, ids: list[int], *, top: int = 10, temperature: float = 1.0,
     ax: "matplotlib.axes.Axes | None" = None,
 ) -> "matplotlib.axes.Axes":  # fmt: skip
     """Bars: the probabilities of the likeliest next tokens, likeliest on top."""
     check_top(top, model.config.vocab_size)
+    ids = checked_text("ids", ids, model.config).tolist()
     ax = ax or new_axes()
     logits = model(ids, logits_to_keep=1)[-1]
     best = largest(logits, top)
@@ -70,10 +75,12 @@ def plot_next_tokens(
     return ax
 
 
+@checked_classes
 def plot_logit_lens(
     model: GPT2, tokenizer: AnyTokenizer, ids: list[int], *, ax: "matplotlib.axes.Axes | None" = None
 ) -> "matplotlib.axes.Axes":
     """A table as a heat map: for each layer and position the likeliest token, coloured by its probability."""
+    ids = checked_text("ids", ids, model.config).tolist()
     ax = ax or new_axes(width=2.5 + 0.8 * len(ids))
     lens = logit_lens(model, ids)
     chances = lens.probabilities[:, :, 0]
@@ -95,6 +102,8 @@ def plot_pushes(pushes: "Pushes", *, ax: "matplotlib.axes.Axes | None" = None) -
     Bars to the right push up, those to the left down. The chosen text comes first, then the rejected answer,
     whose prompt is not pushed.
     """
+    if not hasattr(pushes, "chosen"):
+        raise InputError(f"pushes: found {type(pushes).__name__}; expected what minigpt.pushes returns.")
     ax = ax or new_axes()
     answer = [token for token in pushes.rejected if token.is_answer]
     tokens, n_chosen = [*pushes.chosen, *answer], len(pushes.chosen)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import checked_ids
+from ..checks import check_class, checked_classes, checked_ids, checked_items
 from ..errors import InputError
 from ..hooks import Hook
 from ..model import GPT2, Cache
@@ -102,6 +102,7 @@ class Trace(Mapping[str, np.ndarray]):
         self.model(self.ids, cache=self._cache, hook=hook, logits_to_keep=self.logits_to_keep)
 
     def _names(self, pattern: str) -> list[str]:
+        check_class("pattern", pattern, (str,))
         names = [name for name in self.intermediates if matches(name, (pattern,))]
         if not names:
             raise UnknownNameError(
@@ -173,6 +174,7 @@ class Trace(Mapping[str, np.ndarray]):
         return self["logits"]
 
 
+@checked_classes
 def trace(
     model: GPT2,
     ids: ArrayLike,
@@ -190,12 +192,8 @@ def trace(
     the tokens in it, and all is kept. Raises `InputError` for ids that the model cannot take, and for a
     pattern that matches nothing.
     """
-    patterns = (names,) if isinstance(names, str) else names
-    if patterns is not None:
-        patterns = tuple(patterns) if isinstance(patterns, Iterable) else (patterns,)
-        for pattern in patterns:
-            if not isinstance(pattern, str):
-                raise InputError(f"names: found {pattern!r}; give patterns such as 'h.*.attn.weights'.")
+    expected = "patterns such as 'h.*.attn.weights'"
+    patterns = None if names is None else checked_items("names", names, str, expected)
     copy = np.array(checked_ids(ids, model.config))  # which nobody changes before the model runs again
     return Trace(model, copy, hook, patterns, logits_to_keep, cache)
 

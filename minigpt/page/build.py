@@ -12,7 +12,7 @@ import html
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from jaxtyping import Int
 from .. import __version__
 from ..checkpoints.find import Source, find
 from ..checkpoints.load import load
+from ..checks import check_fields, checked_classes, checked_items, checked_text
 from ..cli.passes import model_document, prompt_ids
 from ..cli.terminal import harmless, visible_token
-from ..errors import InputError, MiniGPTError
-from ..files import follow_own_link, write_whole
+from ..errors import InputError, MiniGPTError, brief
+from ..files import checked_path, follow_own_link, write_whole
 from ..hooks import Hook
 from ..model import GPT2
-from ..ranges import Number
+from ..ranges import LARGEST_SIZE, Number, check_range
 from ..sampling import Sampling
 from ..scoring import largest
 from ..tokenizer import AnyTokenizer
@@ -55,6 +56,9 @@ class Speaker:
     model: GPT2
     tokenizer: AnyTokenizer
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -73,6 +77,7 @@ class Told(Asked):
     passed: Pass
 
 
+@checked_classes
 def write_page(
     path: str | os.PathLike[str],
     model: GPT2,
@@ -103,8 +108,19 @@ def write_page(
     is out of range, `MiniGPTError` if it cannot be written.
     """
     settings = checked_settings(temperature, top_k, top_p, min_p, language)
-    destination = checked_path(Path(path))
-    speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
+    check_range("top", top)
+    comparisons = checked_items("comparisons", comparisons, str, "texts")
+    candidates = checked_items("candidates", candidates, str, "texts")
+    hooks = checked_items("hooks", hooks, Callable | None, "hooks, or None")  # type: ignore[arg-type]
+    changes = checked_items("changes", changes, str, "texts")
+    new_tokens = checked_text("new_tokens", new_tokens, model.config).tolist()
+    destination = page_path(checked_path("path", path))
+    try:
+        speakers = [Speaker(source, model, tokenizer), *(Speaker(*three) for three in models)]
+    except TypeError:
+        raise InputError("models: expected a source, a model and its tokenizer for each.") from None
+    if len(hooks) > len(comparisons) + len(speakers):
+        raise InputError(f"hooks: found {len(hooks)}; give one for each text and model at most.")
     asked = ask_all(speakers, [prompt, *comparisons], hooks, None if pushes is None else pushes.context_ids)
     data = page_data(speakers, asked, candidates, settings, top, language, pushes)
     data["changes"] = [harmless(change) for change in changes]
@@ -128,8 +144,8 @@ def checked_settings(
     """The settings as the script names them. Raises `InputError` if one is out of range."""
     Sampling(temperature, top_k, top_p, min_p)
     if language not in LANGUAGES:
-        raise InputError(f"language is {language!r}; the page speaks {' and '.join(LANGUAGES)}.")
-    return {"temperature": temperature, "topK": top_k, "topP": top_p, "minP": min_p}
+        raise InputError(f"language is {brief(language, repr)}; the page speaks {' and '.join(LANGUAGES)}.")
+    return {"temperature": temperature, "topK": min(top_k, LARGEST_SIZE), "topP": top_p, "minP": min_p}
 
 
 class Page:
@@ -145,9 +161,11 @@ class Page:
         )
 
 
+@checked_classes
 def show(prompt: str, model: str | None = None, *, height: int = 900, language: str = "en") -> Page:
     """The page of a prompt for a notebook cell; `model` is a name or path as `minigpt.load` takes it."""
     settings = checked_settings(1.0, 0, 1.0, 0.0, language)
+    check_range("height", height)
     source = find(model)
     speakers = [Speaker(source, *load(source))]
     data = page_data(speakers, ask_all(speakers, [prompt]), (), settings, 10, language)
@@ -361,12 +379,15 @@ def in_other_words(ids: Sequence[int], vocabulary: Sequence[str], other: Sequenc
     return [other.index(text) for text in texts if text in other]
 
 
-def checked_path(path: Path) -> Path:
+def page_path(path: Path) -> Path:
     """Where the file will be. Raises `MiniGPTError` if no regular file can be there."""
-    destination = follow_own_link(path)  # what a link points to is replaced, not the link
-    if destination.exists() and not destination.is_file():
-        kind = "a folder" if destination.is_dir() else "not a regular file"
-        raise MiniGPTError(f"{path}: is {kind}; give the name of an HTML file to write.")
-    if not destination.parent.is_dir():
-        raise MiniGPTError(f"{path}: there is no folder {destination.parent}; create it first.")
+    try:
+        destination = follow_own_link(path)  # what a link points to is replaced, not the link
+        if destination.exists() and not destination.is_file():
+            kind = "a folder" if destination.is_dir() else "not a regular file"
+            raise MiniGPTError(f"{path}: is {kind}; give the name of an HTML file to write.")
+        if not destination.parent.is_dir():
+            raise MiniGPTError(f"{path}: there is no folder {destination.parent}; create it first.")
+    except OSError as error:  # of a name that is too long, or a folder that is forbidden
+        raise MiniGPTError(f"{path}: cannot be written: {error.strerror}.") from None
     return destination

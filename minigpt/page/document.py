@@ -18,6 +18,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
 from ..cli.terminal import visible
 
@@ -29,7 +31,9 @@ EXPORT = re.compile(r"^export (?:const|function) ([\w$]+)", re.MULTILINE)
 
 def render(data: dict[str, Any], prompt: str, *, live: bool = False) -> str:
     """The HTML document. A live page may also ask the server that it came from."""
-    document = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    document = json.dumps(
+        data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=np.generic.item
+    )
     parts = {
         # What could end or confuse a script element (`</script>`, `<!--`, `<script`) begins with `<`.
         "data": document.replace("<", "\\u003c"),

@@ -8,8 +8,10 @@ question must come from the page itself (`Origin`). Sizes, times and the number 
 import hmac
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -127,6 +129,23 @@ class Handler(BaseHTTPRequestHandler):
     timeout = LONGEST_READ
     server_version, sys_version = "minigpt", ""
 
+    def setup(self) -> None:
+        """Give the request so long to arrive as a whole; `timeout` begins anew with each of its bytes."""
+        super().setup()
+        self.end = threading.Timer(LONGEST_READ, self.stop_reading)
+        self.end.daemon = True
+        self.end.start()
+
+    def stop_reading(self) -> None:
+        """Take what has come for all."""
+        with suppress(OSError):  # the connection is closed by now
+            self.connection.shutdown(socket.SHUT_RD)
+
+    def finish(self) -> None:
+        """The request is answered."""
+        self.end.cancel()
+        super().finish()
+
     def do_GET(self) -> None:
         """Send the page."""
         if self.path == "/favicon.ico":  # every browser asks, and would report that there is none
@@ -141,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()):
             self.refuse(HTTPStatus.LENGTH_REQUIRED, "the length of the question is missing.")
-        elif int(length[:12]) > LONGEST_QUESTION:
+        elif len(length) > 12 or int(length) > LONGEST_QUESTION:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LONGEST_QUESTION:,} bytes are read.")
         else:
             self.send_answer(self.rfile.read(int(length)))

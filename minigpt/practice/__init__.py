@@ -4,7 +4,9 @@ minigpt.practice.check("softmax", my_softmax)
 """
 
 import difflib
+from numbers import Integral
 
+from ..checks import checked_classes
 from ..errors import InputError, brief
 from .checker import examine
 from .exercise import Arguments, Function
@@ -13,10 +15,11 @@ from .exercises import EXERCISES as EXERCISES
 from .report import Report as Report
 
 
+@checked_classes
 def exercise(name: str) -> Exercise:
     """An exercise by its name. Raises `InputError` if there is none."""
     if name not in EXERCISES:
-        similar = difflib.get_close_matches(str(name), EXERCISES, n=1)
+        similar = difflib.get_close_matches(name, EXERCISES, n=1)
         hint = f"; is it {similar[0]}?" if similar else ""
         raise InputError(f"there is no exercise {brief(name)!r}{hint} (`minigpt practice` lists them)")
     return EXERCISES[name]
@@ -41,6 +44,6 @@ def arguments(name: str, case: int = 1) -> Arguments:
     Raises `InputError` if there is no such exercise or case.
     """
     cases = list(exercise(name).tests().values())
-    if not 1 <= case <= len(cases):
-        raise InputError(f"case is {case}; {name} has the cases 1 to {len(cases)}.")
+    if not isinstance(case, Integral) or not 1 <= case <= len(cases):
+        raise InputError(f"case is {brief(case)}; {name} has the cases 1 to {len(cases)}.")
     return cases[case - 1]

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from ..checkpoints.reading import is_folder
+from ..checks import checked_items
 from ..errors import InputError
 from ..files import LONGEST_TEXT, read_file
+from ..ranges import check_range
 from ..tokenizer import Tokenizer
 
 SHORT_TEXT = 100_000  # bytes: less than this a model of a million parameters soon knows by heart
@@ -24,6 +27,11 @@ class Corpus:
     training: tuple[str, ...]
     held_out: tuple[str, ...]
     source: dict[str, Any] | None = None  # what `read_corpus` was asked for, so that it can be asked again
+
+    def __post_init__(self) -> None:
+        for name in ("training", "held_out"):
+            texts = checked_items(name, getattr(self, name), str, "texts")
+            object.__setattr__(self, name, tuple(texts))  # a text by itself would be so many of one letter
 
     @property
     def training_bytes(self) -> int:
@@ -39,7 +47,10 @@ def read_corpus(
     Held out are the files of `held_out`, or without them the last `share` of every text.
     Raises `InputError` for what is missing, empty, or not UTF-8.
     """
-    source = {"paths": absolute(paths), "held_out": absolute(held_out), "share": share}
+    check_range("share", share)
+    paths = checked_items("paths", paths, str | Path, "paths of files or folders")
+    held_out = checked_items("held_out", held_out, str | Path, "paths of files or folders")
+    source = {"paths": absolute(paths), "held_out": absolute(held_out), "share": float(share)}
     texts = read_texts(paths)
     corpus = Corpus(texts, read_texts(held_out)) if held_out else split_tails(texts, share)
     return replace(corpus, source=source)
@@ -57,15 +68,15 @@ def read_texts(paths: Sequence[str | Path]) -> tuple[str, ...]:
 
 def split_tails(texts: Iterable[str], share: float = 0.1) -> Corpus:
     """The last `share` of every text is held out: a text's end is as good as its middle, and never learnt."""
-    if not 0.0 < share < 1.0:
-        raise InputError(f"share is {share}; the part that is held out must be above 0 and below 1.")
+    check_range("share", share)
+    texts = checked_items("texts", texts, str, "texts")
     cuts = [(text, math.floor(len(text) * (1.0 - share))) for text in texts]
     return Corpus(tuple(text[:cut] for text, cut in cuts), tuple(text[cut:] for text, cut in cuts))
 
 
 def text_files(path: Path) -> list[Path]:
     """The file itself, or the `.txt` files of a folder and the folders in it, in the order of their names."""
-    if not path.is_dir():
+    if not is_folder(path):
         return [path]
     if found := sorted(file for file in path.rglob("*.txt") if file.is_file()):  # a pipe would wait
         return found

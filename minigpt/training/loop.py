@@ -20,7 +20,9 @@ import numpy as np
 
 from ..checkpoints.load import load
 from ..checkpoints.saving import check_model, save
+from ..checks import checked_classes
 from ..errors import CheckpointError, InputError, NumericsError
+from ..files import checked_path
 from ..generation import generate_text
 from ..model import GPT2
 from ..parallel import Threads
@@ -34,7 +36,7 @@ from .flat import flatten
 from .losses import Batch, language_modelling
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .settings import Plan, TrainingSettings
-from .state import STATE, State, check_folder, load_state, save_state
+from .state import STATE, State, claimed, load_state, run_folder, save_state
 from .step import batch_gradients
 
 EVALUATIONS, SAMPLES = 20, 5  # in the course of a run
@@ -194,6 +196,7 @@ class Run:
         return f"<p>{escape(repr(self))}</p>{self.history._repr_html_()}"
 
 
+@checked_classes
 def train(
     model: GPT2,
     tokenizer: Tokenizer,
@@ -211,27 +214,28 @@ def train(
     check_vocabulary(model, tokenizer)
     if out is not None:
         check_model(model, tokenizer)  # now, and not when everything has been learnt
-    folder = None if out is None else new_folder(Path(out))
-    tokens = tokenize(corpus, tokenizer, settings.plan(model, 1).window)
-    with Threads(settings.threads) as threads:
+    with run_folder(out) as folder, Threads(settings.threads) as threads:
+        tokens = tokenize(corpus, tokenizer, settings.plan(model, 1).window)
         steps = settings.steps or steps_within(settings, model, tokens, threads, begin)
         training = Training(model, tokens, settings.plan(model, steps))
         return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
 
 
+@checked_classes
 def resume(out: str | Path, corpus: Corpus | None = None, reporter: Reporter | None = None) -> Run:
     """Go on with the run in a folder as if it had never stopped; without a corpus, with its own files."""
-    folder = Path(out)
-    state = load_state(folder)
-    if corpus is None and state.facts["corpus"] is None:
-        raise InputError(f"{folder}: its texts were given in memory; give them again, as the corpus.")
-    corpus = corpus or read_corpus(**state.facts["corpus"])
-    model, tokenizer = load(folder)
-    plan = Plan(**state.facts["plan"])
-    training = Training(model, tokenize(corpus, tokenizer, plan.window), plan)
-    training.restore(state)
-    with Threads(plan.threads) as threads:
-        return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
+    folder = checked_path("out", out)
+    with claimed(folder):
+        state = load_state(folder)
+        if corpus is None and state.facts["corpus"] is None:
+            raise InputError(f"{folder}: its texts were given in memory; give them again, as the corpus.")
+        corpus = corpus or read_corpus(**state.facts["corpus"])
+        model, tokenizer = load(folder)
+        plan = Plan(**state.facts["plan"])
+        training = Training(model, tokenize(corpus, tokenizer, plan.window), plan)
+        training.restore(state)
+        with Threads(plan.threads) as threads:
+            return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
 
 
 def steps_within(
@@ -338,16 +342,6 @@ class Sitting:
             self.save()
         except CheckpointError as error:
             self.reporter.warning(str(error))
-
-
-def new_folder(folder: Path) -> Path:
-    """Make the folder of a run, while nothing has been computed that could be lost."""
-    check_folder(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}; choose another folder.") from None
-    return folder
 
 
 def check_vocabulary(model: GPT2, tokenizer: Tokenizer) -> None:

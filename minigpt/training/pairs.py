@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..checks import check_class, checked_classes, checked_items
 from ..errors import InputError
 from ..files import LONGEST_TEXT, read_file
 from ..model import GPT2
@@ -41,6 +42,7 @@ class Pair:
 # -------------------------------------------------------------------------------------------------- reading
 
 
+@checked_classes
 def read_pairs(file: str | Path) -> list[Pair]:
     """The pairs of a file of JSON lines; `demo` is the set that comes with minigpt.
 
@@ -77,7 +79,10 @@ def read_pair(line: bytes, place: str) -> Pair:
 
 def check_pair(pair: Pair) -> None:
     """Raise `InputError` for a pair that nothing can be learnt from."""
+    check_class("pair", pair, (Pair,))
     place = pair.place
+    for key in KEYS:
+        check_class(f"{place}: {key!r}", getattr(pair, key), (str,))
     for key in ("chosen", "rejected"):
         if not getattr(pair, key):
             raise InputError(f"{place}: {key!r} is empty; an answer has at least one character.")
@@ -94,11 +99,12 @@ def check_pair(pair: Pair) -> None:
 
 def split_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     """Those to learn from, and every fifth, which is held out to see whether more was learnt than these."""
+    pairs = checked_items("pairs", pairs, Pair, "minigpt.Pair objects, as read_pairs gives them")
     if len(pairs) < ONE_IN:
         raise InputError(
             f"pairs: there are {len(pairs)}; of every {ONE_IN} one is held out, so give {ONE_IN} or more."
         )
-    return [p for i, p in enumerate(pairs, 1) if i % ONE_IN], list(pairs[ONE_IN - 1 :: ONE_IN])
+    return [p for i, p in enumerate(pairs, 1) if i % ONE_IN], pairs[ONE_IN - 1 :: ONE_IN]
 
 
 # --------------------------------------------------------------------------------------------------- tokens

@@ -8,23 +8,23 @@ pairs that were not learnt from, and of everything else.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..checkpoints.saving import check_model, save
+from ..checks import check_fields, checked_classes, checked_items
 from ..errors import InputError, NumericsError
 from ..model import GPT2
 from ..parallel import Threads, available_cores
 from ..parameters import arrays_by_name, read_only
-from ..ranges import Number, check_range
+from ..ranges import Number, check_ranges
 from ..tape import check_differentiable
 from ..tokenizer import Tokenizer
 from .before_after import Evaluation, Look
 from .flat import flatten
-from .loop import check_vocabulary, new_folder, stopped_by_interrupt
+from .loop import check_vocabulary, stopped_by_interrupt
 from .losses import Batch
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .pairs import Pair, PairIds, answer_logprobs, encode_pairs, split_pairs
@@ -37,6 +37,7 @@ from .preferences import (
     preference_batch,
     totals_of,
 )
+from .state import run_folder
 from .step import batch_gradients
 
 MOST_PAIRS = 1_000_000  # in a step
@@ -61,11 +62,9 @@ class PreferenceSettings:
     threads: int | None = None  # as many as there are cores
 
     def __post_init__(self) -> None:
+        check_fields(self)
         checked_objective(self.loss).weight(self.beta)
-        for name in ("steps", "batch_size", "accumulation", "learning_rate", "seed", "threads"):
-            value = getattr(self, name)
-            if value is not None:
-                check_range(name, value)
+        check_ranges(self)
         if self.batch_size * self.accumulation > MOST_PAIRS:
             raise InputError(f"batch_size, accumulation: a step takes {MOST_PAIRS:,} pairs at most.")
 
@@ -129,6 +128,7 @@ class PreferenceRun:
         )
 
 
+@checked_classes
 def prefer(
     model: GPT2,
     tokenizer: Tokenizer,
@@ -148,10 +148,11 @@ def prefer(
     overflow, and `CheckpointError` if the folder cannot be written.
     """
     settings, reporter = settings or PreferenceSettings(), reporter or PreferenceReporter()
+    watch = checked_items("watch", watch, str, "prompts")
     training = PreferenceTraining(model, tokenizer, pairs, settings)
     if out is not None:
         check_model(model, tokenizer)  # now, and not when everything has been learnt
-    with kept_folder(out) as folder, Threads(settings.threads or available_cores()) as threads:
+    with run_folder(out) as folder, Threads(settings.threads or available_cores()) as threads:
         if cut := training.cut_prompts():
             reporter.warning(cut)
         look = Look(tokenizer, training.learnt, training.held_out, watch, text, threads)
@@ -170,26 +171,7 @@ def prefer(
             read_only(array)
         if folder is not None:
             save(folder, training.flat.model, tokenizer)
-    return PreferenceRun(
-        training.flat.model, tokenizer, settings, list(watch), before, after, training.history
-    )
-
-
-@contextmanager
-def kept_folder(out: str | Path | None) -> Iterator[Path | None]:
-    """The folder of a run, made before anything is computed; a run that fails leaves none behind."""
-    if out is None:
-        yield None
-        return
-    folder, was_there = Path(out), Path(out).exists()
-    new_folder(folder)
-    try:
-        yield folder
-    except BaseException:
-        if not was_there:
-            with suppress(OSError):  # somebody has put something into it
-                folder.rmdir()
-        raise
+    return PreferenceRun(training.flat.model, tokenizer, settings, watch, before, after, training.history)
 
 
 class PreferenceTraining:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..ranges import Number, check_range
 from ..scoring import log_odds_of, log_odds_slope
 from .losses import Batch, PerToken
@@ -109,9 +109,9 @@ def checked_objective(loss: str | Objective) -> Objective:
     """An objective, or the one of that name."""
     if isinstance(loss, Objective):
         return loss
-    if loss not in OBJECTIVES:
+    if not isinstance(loss, str) or loss not in OBJECTIVES:
         raise InputError(
-            f"loss is {loss!r}; it must be {', '.join(OBJECTIVES)}, or an Objective of your own."
+            f"loss is {brief(loss, repr)}; it must be {', '.join(OBJECTIVES)}, or an Objective of your own."
         )
     return OBJECTIVES[loss]
 

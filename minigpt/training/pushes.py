@@ -11,6 +11,7 @@ from itertools import takewhile
 import numpy as np
 from jaxtyping import Float
 
+from ..checks import checked_classes
 from ..model import GPT2, softmax
 from ..ranges import Number
 from ..scoring import largest
@@ -83,6 +84,7 @@ class Pushes:
         return html_of(self)
 
 
+@checked_classes
 def pushes(
     model: GPT2,
     tokenizer: AnyTokenizer,

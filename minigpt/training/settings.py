@@ -1,11 +1,11 @@
 """What decides a run: what was asked for, and what it came to."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ..errors import InputError
 from ..model import GPT2
 from ..parallel import available_cores
-from ..ranges import Number, check_range
+from ..ranges import Number, check_ranges
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise InputError("steps, minutes: a run needs one of the two, and not both.")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                check_range(field.name, value)
+        check_ranges(self)
 
     def plan(self, model: GPT2, steps: int) -> "Plan":
         """With nothing left to decide."""
@@ -75,8 +72,7 @@ class Plan:
     threads: int
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # one that was stored may hold anything
-            check_range(field.name, getattr(self, field.name))
+        check_ranges(self)  # one that was stored may hold anything
 
     @property
     def n_tokens(self) -> int:

@@ -5,8 +5,11 @@ full disk or a lost process costs what was learnt since, and nothing that was sa
 """
 
 import json
+import os
 import secrets
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..checkpoints.reading import open_file
+from ..checkpoints.reading import is_folder, open_file, present
 from ..errors import CheckpointError, InputError
+from ..files import checked_path
 from .settings import Plan
+
+if sys.platform != "win32":
+    import fcntl
 
 STATE = "training.safetensors"
 
@@ -32,21 +39,79 @@ class State:
 
 def check_folder(folder: Path) -> None:
     """Raise `InputError` unless the folder is new or empty."""
-    if (folder / STATE).exists():
+    if present(folder / STATE):
         raise InputError(
             f"{folder}: holds a run of its own; go on with it by --resume, or choose a new folder."
         )
-    if folder.exists() and not folder.is_dir():
+    if present(folder) and not is_folder(folder):
         raise InputError(f"{folder}: is a file; choose a folder for the model.")
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: holds something else; choose a new folder, or an empty one.")
+    try:
+        if present(folder) and any(folder.iterdir()):
+            raise InputError(f"{folder}: holds something else; choose a new folder, or an empty one.")
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error.strerror}; choose another folder.") from None
+
+
+@contextmanager
+def run_folder(out: str | Path | None) -> Iterator[Path | None]:
+    """The new folder of a run, made before anything is computed; a run that fails leaves none behind."""
+    if out is None:
+        yield None
+        return
+    folder = checked_path("out", out)
+    check_folder(folder)
+    was_there = present(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}; choose another folder.") from None
+    with claimed(folder):
+        check_folder(folder)  # once more: whoever had claimed it before may have filled it
+        try:
+            yield folder
+        except BaseException:
+            if not was_there:
+                with suppress(OSError):  # something has been saved in it
+                    folder.rmdir()
+            raise
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder. Raises `InputError` if one has it."""
+    try:
+        lock = locked(folder)
+    except (BlockingIOError, FileExistsError):
+        raise InputError(
+            f"{folder}: another run is writing into it; wait for its end, or choose another folder."
+        ) from None
+    except OSError:  # there is no such folder, or no lock in this file system, as in some of networks
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def locked(folder: Path) -> int:
+    """A lock on a folder, to be closed; a process that ends, in whatever way, lets go of it."""
+    if sys.platform == "win32":  # where no folder can be opened, but a file can vanish with its last user
+        return os.open(f"{folder.absolute()}.lock", os.O_CREAT | os.O_EXCL | os.O_TEMPORARY)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def save_state(folder: Path, state: State) -> None:
     """Write a state over the one before, whole or not at all. Raises `CheckpointError` if it cannot be."""
     partial = folder / f".minigpt-{secrets.token_hex(8)}.tmp"
     try:
-        save_file(dict(state.arrays), partial, {"minigpt": json.dumps(state.facts)})
+        save_file(dict(state.arrays), partial, {"minigpt": json.dumps(state.facts, default=np.generic.item)})
         partial.replace(folder / STATE)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -90,7 +155,7 @@ def load_state(folder: Path, check: Callable[[State], object] = check_state) -> 
     check raises `ValueError`, `KeyError` or `TypeError` for what the caller's kind of run has not saved.
     """
     file = folder / STATE
-    if not file.exists():
+    if not present(file):
         raise InputError(f"{folder}: there is no {STATE} to go on from; start a run without --resume.")
     open_file(file).close()  # an ordinary file of this folder: no pipe that waits for ever
     try:

@@ -770,3 +770,10 @@ def test_download_does_not_go_online_where_it_must_not(stub: HubStub) -> None:
     assert "HF_HUB_OFFLINE" in said
     assert status == "1"
     assert not stub.requests
+
+
+def test_a_file_that_claims_to_be_larger_than_any_official_one_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 42)  # of holes; to hash it would take an hour
+    with pytest.raises(CheckpointError, match="not the official gpt2: sha256 not taken of 4,398,046,511,104"):
+        sources.check_official(tmp_path, "gpt2")

@@ -14,7 +14,9 @@ from safetensors import safe_open
 
 import minigpt
 from minigpt.checkpoints import saving
+from minigpt.checks import checked_dtype
 from minigpt.errors import CheckpointError, InputError, MiniGPTError
+from minigpt.files import checked_path
 from minigpt.model import GPT2, named_parameters
 from minigpt.parameters import Config
 from minigpt.tokenizer import Tokenizer
@@ -141,16 +143,16 @@ def test_what_no_gpt2_checkpoint_can_hold_is_refused(
 
 
 def test_arguments_of_another_kind_are_explained(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match=r"model: found int; expected a minigpt\.GPT2"):
+    with pytest.raises(InputError, match=r"model: found int; expected GPT2"):
         saving.check_model(3, tokenizer)
-    with pytest.raises(InputError, match=r"tokenizer: found NoneType; expected a minigpt\.Tokenizer"):
+    with pytest.raises(InputError, match=r"tokenizer: found NoneType; expected Tokenizer"):
         saving.check_model(random_gpt2(), None)
     for folder in (3, b"x", None, "", "a\0b"):
         with pytest.raises(InputError, match=r"folder: found .*; expected (a|the) path"):
-            saving.checked_path(folder)
+            checked_path("folder", folder)
     for dtype in (None, 3, "float33", np.complex64):
         with pytest.raises(InputError, match=r"dtype: found .*expected float32 or float16"):
-            saving.checked_dtype(dtype)
+            checked_dtype(dtype, saving.DTYPES)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

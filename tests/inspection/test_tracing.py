@@ -149,7 +149,7 @@ def test_arrays_of_different_shapes_do_not_stack() -> None:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("names", [[None], 5, ["wte", 1.5]])
 def test_patterns_are_text(names: Any) -> None:
-    with pytest.raises(InputError, match=r"names: found .*; give patterns such as"):
+    with pytest.raises(InputError, match=r"names: found .*; expected patterns such as"):
         trace(MODEL, IDS, names=names)
 
 

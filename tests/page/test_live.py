@@ -253,6 +253,8 @@ BODY = json.dumps(question("row", token=3)).encode()
         ({"Origin": ""}, 403),
         ({"Content_Type": "text/plain"}, 403),  # what a form of another page may send without asking
         ({"Content_Length": "10000000000"}, 413),
+        ({"Content_Length": "0" * 12 + "1"}, 413),
+        ({"Content_Length": "9" * 5000}, 413),
         ({"Content_Length": "-1"}, 411),
         ({"Content_Length": "1e3"}, 411),
     ],
@@ -293,6 +295,28 @@ def test_ten_megabytes_are_not_read(server: Server) -> None:
         assert b" 413 " in connection.recv(1000)
     assert LONGEST_QUESTION < 10_000_000
     assert send(server, body=BODY)[0] == 200
+
+
+@pytest.mark.parametrize("begin", ["GET ", "POST {path} HTTP/1.1\r\nHost: {host}\r\nX: "])
+def test_a_request_that_never_ends_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, begin: str
+) -> None:
+    monkeypatch.setattr("minigpt.page.live.LONGEST_READ", 0.3)
+    host, port = server.server_address[:2]
+    with socket.create_connection((str(host), port), timeout=20) as connection:
+        connection.sendall(begin.format(path=f"{server.path}ask", host=f"{host}:{port}").encode())
+        connection.settimeout(0.05)
+        for _ in range(400):
+            try:
+                connection.sendall(b"a")
+                if not connection.recv(1000):
+                    break
+            except TimeoutError:  # the server waits for more
+                continue
+            except OSError:  # it has ended the connection
+                break
+        else:
+            pytest.fail("the server goes on reading")
 
 
 def test_a_thousand_requests_at_once_leave_the_server_standing(server: Server) -> None:

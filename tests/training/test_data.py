@@ -79,7 +79,7 @@ def test_a_folder_without_texts_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
 def test_a_share_that_leaves_nothing_is_refused(share: float) -> None:
-    with pytest.raises(InputError, match="the part that is held out must be above 0 and below 1"):
+    with pytest.raises(InputError, match=r"share is .*; it must be above 0 and below 1"):
         split_tails(["text"], share)
 
 

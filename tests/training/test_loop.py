@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from minigpt.training.settings import TrainingSettings
 from minigpt.training.state import STATE
 from minigpt.training.step import batch_gradients
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = "".join(f"{n} sheep and {n + 1} goats went up the hill.\n" for n in range(120))
 BYTES = Tokenizer.train([TEXT], 256)
 MODEL = GPT2.random(Config(vocab_size=256, n_positions=16, n_embd=24, n_layer=2, n_head=2), seed=1)
@@ -140,6 +143,68 @@ def test_accumulation_is_a_larger_batch() -> None:
 
 def test_a_float64_model_is_trained_in_float32() -> None:
     assert learn(model=MODEL.astype(np.float64)).model.parameters.wte.dtype == np.float32
+
+
+# ----------------------------------------------------------------------------------- two at the same time
+
+# A run that waits after its first step, until somebody writes to it.
+WAITING = """
+import sys
+import minigpt
+from minigpt.training.prefer import PreferenceReporter
+from tests.training import test_loop as t
+
+class Waiting(t.Reporter, PreferenceReporter):
+    def step(self, progress):
+        print("step", flush=True)
+        sys.stdin.readline()
+
+kind, out = sys.argv[1:]
+settings = t.TrainingSettings(steps=2, batch_size=1, threads=1)
+if kind == "train":
+    t.train(t.MODEL, t.BYTES, t.CORPUS, out, settings, Waiting())
+elif kind == "resume":
+    t.resume(out, t.CORPUS, Waiting())
+else:
+    pairs = [minigpt.Pair("a", "b", "c")] * 5
+    settings = minigpt.PreferenceSettings(steps=2, batch_size=1, threads=1)
+    minigpt.prefer(t.MODEL, t.BYTES, pairs, out, settings, text=t.TEXT, reporter=Waiting())
+"""
+
+
+@pytest.mark.parametrize("kind", ["train", "resume", "prefer"])
+def test_a_folder_is_one_run_s_alone(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "model"
+    if kind == "resume":
+        learn(folder, Notes(interrupt_after(1)), threads=1)
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WAITING, kind, str(folder)], cwd=ROOT, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "step\n"
+        return process
+
+    dead = start()
+    dead.kill()  # which leaves nothing behind that would block
+    dead.communicate()
+    first = start()
+    with pytest.raises(InputError, match="model: another run is writing into it; wait for its end"):
+        resume(folder) if kind == "resume" else learn(folder)
+    second = subprocess.run(
+        [sys.executable, "-c", WAITING, kind, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "another run is writing into it" in second.stderr
+    _, err = first.communicate("\n\n\n" * 20)
+    assert (first.returncode, err) == (0, "")
+    assert minigpt.load(folder)[0].config == MODEL.config
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
 
 
 # -------------------------------------------------------------------------------- stopping and going on

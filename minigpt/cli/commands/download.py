@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from ...checkpoints.find import HUB_ID, OFFICIAL, check_official, download, is_complete
 from ...errors import DownloadError, InputError
+from ..options import file_name
 from ..terminal import for_stdout
 
 
@@ -15,7 +16,7 @@ class Options:
     """What is fetched, and where its files shall be."""
 
     name: str
-    out: Path | None
+    out: str | None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        type=Path,
+        type=file_name,
         help="a new or empty folder for the files; weights/NAME is where minigpt looks for official models "
         "(without it they are in the Hub's cache)",
     )
@@ -35,7 +36,8 @@ def run(options: Options) -> None:
     if options.name not in OFFICIAL and not HUB_ID.fullmatch(options.name):
         known = ", ".join(OFFICIAL)
         raise InputError(f"{options.name!r}: expected one of {known}, or a Hub id owner/name.")
-    folder = download(options.name) if options.out is None else download_into(options.out, options.name)
+    here = options.out
+    folder = download(options.name) if here is None else download_into(Path(here), options.name)
     print(for_stdout(str(folder)))
 
 

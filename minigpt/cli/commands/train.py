@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from ...errors import ConfigError, InputError, notice
 from ...inspection.sizes import FAMILY, n_parameters_of
 from ...model import GPT2, n_parameters
-from ...page.build import checked_path, write_file
+from ...page.build import page_path, write_file
 from ...parameters import Config
 from ...tokenizer import Tokenizer
 from ...training import Corpus, Reporter, Run, TrainingSettings, read_corpus, resume, train
@@ -162,7 +162,7 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
 
 def run(options: Options) -> int:
     """Prepare, train and tell; 130 if Ctrl-C has ended it."""
-    page_file = None if options.html is None else checked_path(Path(options.html))  # before, not after
+    page_file = None if options.html is None else page_path(Path(options.html))  # before, not after
     out = console(sys.stderr if options.json else None)
     with watching(out) as screen:
         finished = go_on(options, screen) if options.resume else start(options, screen)
