@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -120,11 +120,10 @@ class Training:
             n_tokens = min(QUICK_TOKENS, self.plan.steps * self.plan.n_tokens // 64)
             windows = windows[:: max(1, len(self.tokens.held_out) // max(1, n_tokens))]
         loss = mean_loss(self.model, windows, threads)
-        if self.optimizer.steps and not np.isfinite(loss):
-            raise NumericsError(
-                f"training: after step {self.optimizer.steps} the held-out loss is {loss}; try a smaller "
-                "learning rate."
-            )
+        if not np.isfinite(loss):
+            steps = self.optimizer.steps
+            advice = "try a smaller learning rate" if steps else "its weights are broken or too large"
+            raise NumericsError(f"training: after step {steps} the held-out loss is {loss}; {advice}.")
         self.history.add_test(self.optimizer.steps, loss)
         return loss
 
@@ -211,9 +210,8 @@ def train(
     check_vocabulary(model, tokenizer)
     if out is not None:
         check_model(model, tokenizer)  # now, and not when everything has been learnt
-    folder = None if out is None else new_folder(Path(out))
-    tokens = tokenize(corpus, tokenizer, settings.plan(model, 1).window)
-    with Threads(settings.threads) as threads:
+    with kept_folder(out) as folder, Threads(settings.threads) as threads:
+        tokens = tokenize(corpus, tokenizer, settings.plan(model, 1).window)
         steps = settings.steps or steps_within(settings, model, tokens, threads, begin)
         training = Training(model, tokens, settings.plan(model, steps))
         return run(training, tokenizer, corpus, folder, threads, reporter or Reporter())
@@ -348,6 +346,23 @@ def new_folder(folder: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be made: {error.strerror}; choose another folder.") from None
     return folder
+
+
+@contextmanager
+def kept_folder(out: str | Path | None) -> Iterator[Path | None]:
+    """The folder of a run, made before anything is computed; a run that fails leaves none behind."""
+    if out is None:
+        yield None
+        return
+    folder, was_there = Path(out), Path(out).exists()
+    new_folder(folder)
+    try:
+        yield folder
+    except BaseException:
+        if not was_there:
+            with suppress(OSError):  # somebody has put something into it
+                folder.rmdir()
+        raise
 
 
 def check_vocabulary(model: GPT2, tokenizer: Tokenizer) -> None:

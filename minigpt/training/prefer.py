@@ -8,7 +8,6 @@ pairs that were not learnt from, and of everything else.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ..tape import check_differentiable
 from ..tokenizer import Tokenizer
 from .before_after import Evaluation, Look
 from .flat import flatten
-from .loop import check_vocabulary, new_folder, stopped_by_interrupt
+from .loop import check_vocabulary, kept_folder, stopped_by_interrupt
 from .losses import Batch
 from .optimizer import AdamW, clip_factor, gradient_norm, learning_rate
 from .pairs import Pair, PairIds, answer_logprobs, encode_pairs, split_pairs
@@ -156,15 +155,20 @@ def prefer(
             reporter.warning(cut)
         look = Look(tokenizer, training.learnt, training.held_out, watch, text, threads)
         before = look(model)
+        if not before.is_finite:
+            raise NumericsError(
+                "model: before any training, what it makes of the pairs and of another text (perplexity "
+                f"{before.perplexity:g}) is not all finite; its weights are broken or too large, try another."
+            )
         reporter.before(before)
         with stopped_by_interrupt() as stopped:
             while training.optimizer.steps < settings.steps and not stopped():
                 reporter.step(training.step(threads))
         after = look(training.flat.model)
-        if not np.isfinite(after.perplexity):
+        if not after.is_finite:
             raise NumericsError(
-                f"training: the perplexity of another text has become {after.perplexity}; try a smaller "
-                "learning rate."
+                "training: what the model makes of the pairs and of another text (perplexity "
+                f"{after.perplexity:g}) is no longer all finite; try a smaller learning rate."
             )
         for array in arrays_by_name(training.flat.model.parameters).values():
             read_only(array)
@@ -173,23 +177,6 @@ def prefer(
     return PreferenceRun(
         training.flat.model, tokenizer, settings, list(watch), before, after, training.history
     )
-
-
-@contextmanager
-def kept_folder(out: str | Path | None) -> Iterator[Path | None]:
-    """The folder of a run, made before anything is computed; a run that fails leaves none behind."""
-    if out is None:
-        yield None
-        return
-    folder, was_there = Path(out), Path(out).exists()
-    new_folder(folder)
-    try:
-        yield folder
-    except BaseException:
-        if not was_there:
-            with suppress(OSError):  # somebody has put something into it
-                folder.rmdir()
-        raise
 
 
 class PreferenceTraining:
