@@ -8,8 +8,10 @@ question must come from the page itself (`Origin`). Sizes, times and the number 
 import hmac
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -127,11 +129,30 @@ class Handler(BaseHTTPRequestHandler):
     timeout = LONGEST_READ
     server_version, sys_version = "minigpt", ""
 
+    def setup(self) -> None:
+        """Read for a bounded time: `timeout` begins anew with every byte that arrives."""
+        super().setup()
+        self.clock = threading.Timer(LONGEST_READ, self.stop_reading)
+        self.clock.daemon = True
+        self.clock.start()
+
+    def finish(self) -> None:
+        """The clock's thread ends with the request."""
+        self.clock.cancel()
+        super().finish()
+
+    def stop_reading(self) -> None:
+        """What has not arrived by now never does; the answer can still be sent."""
+        with suppress(OSError):  # it is closed already
+            self.request.shutdown(socket.SHUT_RD)
+
     def do_GET(self) -> None:
         """Send the page."""
+        if not self.is_allowed():
+            return
         if self.path == "/favicon.ico":  # every browser asks, and would report that there is none
             self.send(HTTPStatus.NO_CONTENT, b"", "image/x-icon")
-        elif self.is_allowed() and self.is_at(""):
+        elif self.is_at(""):
             self.send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:

@@ -1,8 +1,10 @@
 """The live page's server: what it answers, and what it refuses."""
 
 import base64
+import contextlib
 import http.client
 import json
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from minigpt.inspection import trace
 from minigpt.inspection.attribution import attribute
 from minigpt.model import GPT2
 from minigpt.page import answers as answers_module
+from minigpt.page import live
 from minigpt.page.answers import Answers, BusyError, StaleError
 from minigpt.page.build import Speaker
 from minigpt.page.live import LONGEST_QUESTION, Server, open_server
@@ -259,6 +262,26 @@ BODY = json.dumps(question("row", token=3)).encode()
 )
 def test_requests_from_elsewhere_are_refused(server: Server, headers: dict[str, str], status: int) -> None:
     assert send(server, body=BODY, **headers)[0] == status
+
+
+def test_another_name_gets_nothing_at_all(server: Server) -> None:
+    assert send(server, "GET", path="/favicon.ico")[0] == 204
+    assert send(server, "GET", path="/favicon.ico", Host="rebound.example")[0] == 403
+
+
+def test_a_request_that_never_ends_is_ended(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and all of them together never do."""
+    monkeypatch.setattr(live, "LONGEST_READ", 0.3)
+    host, port = server.server_address[:2]
+    ended = contextlib.suppress(BrokenPipeError, ConnectionResetError)
+    with socket.create_connection((str(host), port), timeout=20) as connection, ended:
+        for _ in range(100):
+            connection.sendall(b"G")
+            if select.select([connection], [], [], 0.05)[0]:
+                break
+        else:
+            pytest.fail("it still reads")
+    assert send(server, body=BODY)[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/ask", "/../ask", "/AAAAAAAAAAAAAAAAAAAAAA/ask", "/%00", "//"])
