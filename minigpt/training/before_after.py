@@ -43,8 +43,8 @@ class Evaluation:
     @property
     def is_finite(self) -> bool:
         """Whether there is nothing infinite in it, and nothing that is no number."""
-        scores = [*astuple(self.trained), *astuple(self.held_out), self.perplexity]
-        return all(bool(np.isfinite(numbers).all()) for numbers in (scores, *self.watched))
+        scores = np.array([*astuple(self.trained), *astuple(self.held_out), self.perplexity])
+        return all(np.isfinite(numbers).all() for numbers in (scores, *self.watched))
 
 
 class Look:
