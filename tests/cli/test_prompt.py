@@ -231,6 +231,25 @@ def test_a_terminal_of_no_columns_is_one_of_80(run: Run, monkeypatch: pytest.Mon
     assert run("I love").out == expected
 
 
+@pytest.mark.parametrize("columns", ["1", "5"])
+def test_every_command_survives_a_terminal_of_few_columns(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: str
+) -> None:
+    (tmp_path / "text.txt").write_text("I love you so much. " * 30, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", columns)
+    for line in ("attention Hi --layer 1", "attention Hi --layer 1 --head 1", "lens Hi",
+                 "lens Hi --position 0", "attribution Hi", "break no-mask Hi -n 1", "tokens Hi",
+                 "score text.txt --top 2", "gradients Hi --target you", "prefer demo --explain 1",
+                 "Hi --top 2 --compare Ho -n 2",
+                 "prefer demo --steps 1 --threads 1 --watch I"):  # fmt: skip
+        assert run(*line.split()).out, line
+    for line in ("sizes", "glossary token", "lessons", "practice", "practice softmax --hint 1",
+                 "train text.txt --out run --steps 3 --n-layer 1 --n-head 1 --n-embd 8 --vocab-size 256 "
+                 "--threads 1"):  # fmt: skip
+        assert main(line.split()) == 0, line
+
+
 class Watched(io.StringIO):
     """A stream that somebody sees."""
 
