@@ -73,3 +73,26 @@ def test_links_lead_to_what_there_is(page: Path) -> None:
     for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
         if target != "weights/tiny/README.md" or TINY.exists():
             assert (page.parent / target).exists(), target
+
+
+def test_the_page_on_reliability_selects_the_tests_that_it_means() -> None:
+    """Its columns are for `pytest -k`, which looks for a part of the name of a test, a file or a folder."""
+    names, n_expressions = list[str](), 0
+    for line in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines():
+        if header := re.search(r"\(`pytest ?(\S*) -k …`\) \|$", line):
+            names = names_of_tests(ROOT / (header[1] or "tests"))
+        elif names and line.startswith("|"):
+            for expression in re.findall("`([^`]+)`", line.rstrip(" |").rpartition(" | ")[2]):
+                found = [name for name in names if expression in name]
+                assert 1 <= len(found) <= 3, (expression, found)
+                n_expressions += 1
+    assert n_expressions > 60
+
+
+def names_of_tests(folder: Path) -> list[str]:
+    """Every test of a folder, behind the name of its file."""
+    return [
+        f"{file.relative_to(folder).as_posix()}::{name}"
+        for file in folder.rglob("test_*.py")
+        for name in re.findall(r"^ *def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]

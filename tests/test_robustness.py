@@ -1,7 +1,7 @@
 """What must hold whatever happens: bad input on every road, many users at once, no network where none is
 wanted, extreme numbers, and a tree that cannot run code out of files.
 
-Broken files have tests of their own (test_checkpoint.py, test_fuzz.py), broken networks, too (test_hub.py).
+Broken files have tests of their own (test_load.py, test_fuzz.py), broken networks, too (test_hub.py).
 """
 
 import ast
@@ -28,6 +28,7 @@ import pytest
 
 import minigpt
 from minigpt.checkpoints.find import OFFICIAL
+from minigpt.cli.commands import lessons
 from minigpt.cli.main import main
 from minigpt.generation import generate_batch
 from minigpt.model import GPT2
@@ -63,7 +64,7 @@ def too_large(tmp_path_factory: pytest.TempPathFactory, model: GPT2) -> Path:
 
 # ----------------------------------------------------------------------- input -> exit status -> message
 
-# Of the command line; the main road's mistakes are in test_cli.py. {f} is a folder with a few texts.
+# Of the command line; the main road's mistakes are in test_main.py. {f} is a folder with a few texts.
 COMMAND_LINES = [
     (["attention", ""], 0, ["prompt is empty", "<|endoftext|>"]),
     (["lens", "   "], 0, []),
@@ -323,6 +324,42 @@ def test_an_ascii_locale_of_20_columns(
     assert max(map(len, done.stdout.splitlines())) <= 20  # é has to be spelled out: \xe9
     for number in numbers(json.loads(document.stdout)):
         assert any(number in word for word in done.stdout.split()), number
+
+
+STEERING_FOLDER = [
+    "PROMPT --model HERE/model", "PROMPT --model HERE/model --json", "PROMPT --model HERE/none",
+    "PROMPT --model HERE/model --compare-model HERE/model", "PROMPT --model HERE/weights.bin",
+    "PROMPT --model HERE/model --html HERE/page.html", "PROMPT --model HERE/model --html HERE/no/page.html",
+    "tokens PROMPT --model HERE/model", "score HERE/text.txt --model HERE/model", "score HERE/none",
+    "sizes HERE/model", "sizes HERE/none", "verify --model HERE/model", "lessons",
+    "practice check HERE/text.txt", "practice check HERE/none.py", "practice HERE",
+    "download owner/name --out HERE", "download HERE", "prefer HERE/none --model HERE/model",
+    "prefer demo --model HERE/model --steps 1 --threads 1 --out HERE/kind",
+    "prefer demo --model HERE/model --explain 1 --html HERE/pair.html",
+    "train HERE/text.txt --out HERE/run --steps 1 --n-layer 1 --n-embd 8 --n-head 1 --vocab-size 256 "
+    "--threads 1 --html HERE/curve.html",
+    "train --out HERE/run --resume", "train --out HERE/model --resume",
+    "train HERE/none --out HERE/new --steps 1",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_the_name_of_a_folder_steers_no_terminal(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a\x1b[31mb\nc\u202e"
+    shutil.copytree(folder, here / "model")
+    (here / "text.txt").write_text("I love you so much. " * 40, encoding="utf-8")
+    (here / "weights.bin").touch()
+    (here / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.setattr(lessons, "ROOT", here)
+    for line in STEERING_FOLDER:
+        words = [{"PROMPT": "I love"}.get(word, word.replace("HERE", str(here))) for word in line.split()]
+        assert main(words) in (0, 1, 2)
+        out, err = capsys.readouterr()
+        assert not NOT_PRINTED.search(out + err), line
+        assert out + err
+        assert "bug" not in err, err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file names that are not text")

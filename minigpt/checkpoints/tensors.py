@@ -69,6 +69,13 @@ class StoredTensor:
             self._read_piece(start, flat[start : start + PIECE])
         return array
 
+    def read_as_stored(self) -> np.ndarray:
+        """The numbers in the type that they have in the file, finite or not."""
+        array = np.empty(self.shape, STORED_TYPES[self.dtype])
+        if array.size:
+            self.file.read_into(array, self.first_byte, self.name)
+        return array
+
     def equals(self, other: "StoredTensor") -> bool:
         """Whether two tensors of the same shape hold the same numbers, found out in little memory."""
         size = math.prod(self.shape)
@@ -170,7 +177,7 @@ class TensorFile:
         header = parse_json(self._file.read(length), self.path)
         if not isinstance(header, dict):
             raise CheckpointError(f"{self.path}: its header is {quote(header)}; expected an object.")
-        header.pop("__metadata__", None)
+        self.metadata = header.pop("__metadata__", None)
         if not header:
             raise CheckpointError(f"{self.path}: holds no tensors, so no blocks either (h.0 and so on).")
         tensors = {name: self._tensor(name, entry) for name, entry in header.items()}

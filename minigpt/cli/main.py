@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from ..errors import InputError, MiniGPTError, brief, discard, notice, print_error
 from .options import Parser, PromptOptions, add_prompt_options
+from .streams import accept_any_character
 
 # `minigpt score` is commands/score.py; a name that Python reserves has an underscore there: break_.py.
 COMMANDS = {
@@ -59,6 +60,8 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout = io.StringIO()
     if sys.stderr is None:  # `print(file=None)` would go to standard output
         sys.stderr = io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        accept_any_character(stream)
     words = sys.argv[1:] if words is None else words
     with noted_interrupts() as interrupts:
         try:

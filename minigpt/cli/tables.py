@@ -20,7 +20,7 @@ from rich.padding import Padding
 from rich.progress import Progress
 from rich.text import Text
 
-from .terminal import Stream, accept_any_character
+from .streams import Stream, accept_any_character
 
 WIDEST = 110  # columns; longer lines are hard to read
 NARROWEST = 20  # columns of running text beside others

@@ -1,17 +1,16 @@
-"""What a terminal can show: text made visible, in any encoding.
+"""What a terminal can show: text made visible.
 
 Tokens hold anything that a byte sequence can: ESC, half of a character, a right-to-left mark. No text
 from a model, a file or a person goes to the terminal but through `visible` or `harmless`. `tables.py` lays it
 out, with rich; nothing here needs that, nor does `--json`.
 """
 
-import codecs
 import functools
 import math
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 from ..errors import STEERING, escape
 from ..errors import harmless as harmless  # noqa: PLC0414 - `visible` and `harmless` go together
@@ -19,12 +18,6 @@ from ..tokenizer import AnyTokenizer, bytes_of, nameless
 
 # What nobody can see for what it is: what steers, private and unassigned characters, and all spaces.
 UNSEEN = STEERING | {"Co", "Cn", "Zs"}
-# One column each, for encodings that lack a character: an ASCII locale, the code pages of Windows.
-STAND_INS = str.maketrans(
-    "␣…·×─━│→←↑↓⏎≈≤≥–—’‘“”•█▉▊▋▌▍▎▏▁▂▃▄▅▆▇░▒▓�",
-    "_~.x--|><^v/~<>--''\"\"*####    .,:-=+*.:%?",
-)
-Stream = Any  # anything to write text to; typing.TextIO is more than a StringIO can do
 LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -56,23 +49,6 @@ def for_stdout(text: str) -> str:
 def _seen(character: str) -> str:
     known = {" ": "␣", "\\": "\\\\"}.get(character)
     return known or (escape(character) if unicodedata.category(character) in UNSEEN else character)
-
-
-def accept_any_character(stream: Stream) -> None:
-    """Make a stream replace what its encoding cannot show, instead of failing."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="minigpt.stand_in")
-
-
-def _stand_in(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    missing = error.object[error.start : error.end].translate(STAND_INS)
-    return missing.encode("ascii", errors="backslashreplace").decode("ascii"), error.end
-
-
-codecs.register_error("minigpt.stand_in", _stand_in)
 
 
 def percent(probability: SupportsFloat) -> str:

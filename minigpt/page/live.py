@@ -148,9 +148,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Send the page."""
+        if not self.is_allowed():
+            return
         if self.path == "/favicon.ico":  # every browser asks, and would report that there is none
             self.send(HTTPStatus.NO_CONTENT, b"", "image/x-icon")
-        elif self.is_allowed() and self.is_at(""):
+        elif self.is_at(""):
             self.send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:

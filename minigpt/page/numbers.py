@@ -142,7 +142,8 @@ def growth(model: GPT2, p: Pass) -> dict[str, str]:
     """The lengths of the stream at every depth and position, and of what each attention and MLP added."""
 
     def lengths(names: Iterable[str]) -> str:
-        return numbers(np.stack([np.linalg.norm(p.arrays[name], axis=-1) for name in names]))
+        wide = (p.arrays[name].astype(np.float64) for name in names)  # in float32, squares overflow at 2e19
+        return numbers(np.stack([np.linalg.norm(array, axis=-1) for array in wide]))
 
     layers = range(model.config.n_layer)
     return {

@@ -1,7 +1,7 @@
 """A model before and after: what it makes of pairs, of another text, and of what may follow a prompt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,12 @@ class Evaluation:
     perplexity: float  # on a text that has nothing to do with them
     watched: list[Logits]  # the logits after each watched prompt
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is nothing infinite in it, and nothing that is no number."""
+        scores = np.array([*astuple(self.trained), *astuple(self.held_out), self.perplexity])
+        return all(np.isfinite(numbers).all() for numbers in (scores, *self.watched))
+
 
 class Look:
     """What is worth knowing about a model before and after: the same questions, asked twice."""
@@ -58,6 +64,7 @@ class Look:
         passage = PASSAGE.read_text(encoding="utf-8") if text is None else text
         self.text, self.threads = tokenizer.encode(passage), threads
 
+    @np.errstate(all="ignore")  # what overflows is infinite or no number, and the run looks at that
     def __call__(self, model: GPT2) -> Evaluation:
         """Ask a model."""
         trained, held_out = (scores(answer_logprobs(model, some, self.threads)) for some in self.pairs)

@@ -71,7 +71,9 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 def text_curve(values: list[float], width: int, height: int = 8) -> list[str]:
     """A curve in rows of block characters, the highest value at the top."""
-    groups = [group for group in np.array_split(np.array(values), min(width, len(values)) or 1) if len(group)]
+    groups = [
+        group for group in np.array_split(np.array(values), max(1, min(width, len(values)))) if len(group)
+    ]
     means = np.array([group.mean() for group in groups])
     if not len(means):
         return []

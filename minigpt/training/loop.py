@@ -122,11 +122,10 @@ class Training:
             n_tokens = min(QUICK_TOKENS, self.plan.steps * self.plan.n_tokens // 64)
             windows = windows[:: max(1, len(self.tokens.held_out) // max(1, n_tokens))]
         loss = mean_loss(self.model, windows, threads)
-        if self.optimizer.steps and not np.isfinite(loss):
-            raise NumericsError(
-                f"training: after step {self.optimizer.steps} the held-out loss is {loss}; try a smaller "
-                "learning rate."
-            )
+        if not np.isfinite(loss):
+            steps = self.optimizer.steps
+            advice = "try a smaller learning rate" if steps else "its weights are broken or too large"
+            raise NumericsError(f"training: after step {steps} the held-out loss is {loss}; {advice}.")
         self.history.add_test(self.optimizer.steps, loss)
         return loss
 

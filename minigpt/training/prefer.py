@@ -157,15 +157,20 @@ def prefer(
             reporter.warning(cut)
         look = Look(tokenizer, training.learnt, training.held_out, watch, text, threads)
         before = look(model)
+        if not before.is_finite:
+            raise NumericsError(
+                "model: before any training, what it makes of the pairs and of another text (perplexity "
+                f"{before.perplexity:g}) is not all finite; its weights are broken or too large, try another."
+            )
         reporter.before(before)
         with stopped_by_interrupt() as stopped:
             while training.optimizer.steps < settings.steps and not stopped():
                 reporter.step(training.step(threads))
         after = look(training.flat.model)
-        if not np.isfinite(after.perplexity):
+        if not after.is_finite:
             raise NumericsError(
-                f"training: the perplexity of another text has become {after.perplexity}; try a smaller "
-                "learning rate."
+                "training: what the model makes of the pairs and of another text (perplexity "
+                f"{after.perplexity:g}) is no longer all finite; try a smaller learning rate."
             )
         for array in arrays_by_name(training.flat.model.parameters).values():
             read_only(array)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..checks import checked_classes
+from ..errors import NumericsError
 from ..model import GPT2, softmax
 from ..ranges import Number
 from ..scoring import largest
@@ -85,6 +86,7 @@ class Pushes:
 
 
 @checked_classes
+@np.errstate(all="ignore")  # what overflows is refused below
 def pushes(
     model: GPT2,
     tokenizer: AnyTokenizer,
@@ -97,7 +99,8 @@ def pushes(
 ) -> Pushes:
     """How hard a loss pushes each token of a pair, as in a step with this pair alone; nothing is trained.
 
-    The model is its own reference, as before the first step. Raises `InputError` for what is no pair.
+    The model is its own reference, as before the first step. Raises `InputError` for what is no pair, and
+    `NumericsError` for weights that are too large.
     """
     objective = checked_objective(loss)
     weight = objective.weight(beta)
@@ -109,6 +112,8 @@ def pushes(
     totals = totals_of([ids], completion_only_loss)
     both = PreferenceLoss(objective, weight, rows, answers, totals, completion_only_loss)
     value, total = both(logprobs)
+    if not np.isfinite([value, *answers[0][0], *answers[0][1]]).all():
+        raise NumericsError("model: its numbers are not all finite; its weights are broken or too large.")
     nll = replace(both, objective=replace(objective, pair=None))(logprobs)[1]
     chosen, rejected = (tokens_of(tokenizer, rows, row, logprobs, nll, total - nll) for row in (0, 1))
     n_common = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(*ids.answers, strict=False)))

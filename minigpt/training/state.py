@@ -7,20 +7,22 @@ full disk or a lost process costs what was learnt since, and nothing that was sa
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from ..checkpoints.reading import is_folder, open_file, present
+from ..checkpoints.reading import is_folder, present
+from ..checkpoints.tensors import TensorFile
 from ..errors import CheckpointError, InputError
-from ..files import checked_path
+from ..files import checked_path, follow_own_link
 from .settings import Plan
 
 if sys.platform != "win32":
@@ -38,7 +40,8 @@ class State:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `InputError` unless the folder is new or empty."""
+    """Raise `InputError` unless the folder is new or empty, `MiniGPTError` for somebody else's link."""
+    follow_own_link(folder)
     if present(folder / STATE):
         raise InputError(
             f"{folder}: holds a run of its own; go on with it by --resume, or choose a new folder."
@@ -112,6 +115,8 @@ def save_state(folder: Path, state: State) -> None:
     partial = folder / f".minigpt-{secrets.token_hex(8)}.tmp"
     try:
         save_file(dict(state.arrays), partial, {"minigpt": json.dumps(state.facts, default=np.generic.item)})
+        if (folder / STATE).is_file():
+            shutil.copymode(folder / STATE, partial)
         partial.replace(folder / STATE)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -157,14 +162,14 @@ def load_state(folder: Path, check: Callable[[State], object] = check_state) -> 
     file = folder / STATE
     if not present(file):
         raise InputError(f"{folder}: there is no {STATE} to go on from; start a run without --resume.")
-    open_file(file).close()  # an ordinary file of this folder: no pipe that waits for ever
     try:
-        with safe_open(file, "numpy") as stored:
-            facts = json.loads(stored.metadata()["minigpt"])
-            state = State({name: stored.get_tensor(name) for name in stored.keys()}, facts)  # noqa: SIM118
+        with closing(TensorFile(file)) as stored:
+            arrays = {name: tensor.read_as_stored() for name, tensor in stored.tensors.items()}
+            state = State(arrays, json.loads(stored.metadata["minigpt"]))
+            stored.check_unchanged(by_name=False)
         check(state)
         return state
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
             f"{file}: is broken, or no state that minigpt saved; start a new run."
         ) from None

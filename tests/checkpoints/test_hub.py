@@ -1,6 +1,7 @@
 """Names to files: the Hub's cache, downloads that are cut and lie, and the decision for the default model."""
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -689,6 +690,46 @@ def test_download_makes_a_folder(
     n_requests = len(stub.requests)
     assert main(["download", "gpt2", "--out", str(out)]) == 0  # what is there and right stays
     assert len(stub.requests) == n_requests
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "printed"),
+    [
+        (b"\xc3\xbc\xec\x95\x88", "ascii", b"\\xfc\\uc548"),
+        (b"\xc3\xbc\xec\x95\x88", "cp437", b"\x81\\uc548"),
+        (b"\xff", "utf-8", b"\xff"),  # no text in any encoding, and what a shell passes on
+    ],
+)
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_a_path_that_cannot_be_printed_is_no_failure(
+    stub: HubStub,
+    files: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: bytes,
+    encoding: str,
+    printed: bytes,
+) -> None:
+    stub.add("owner/name", files)
+    out = tmp_path / os.fsdecode(name)
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding))
+    assert main(["download", "owner/name", "--out", str(out)]) == 0
+    assert bytes_out.getvalue() == os.fsencode(tmp_path) + b"/" + printed + b"\n"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no owners of links")
+def test_download_follows_no_planted_link(
+    stub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(os, "getuid", lambda: (tmp_path / "out").lstat().st_uid + 1)
+    assert main(["download", "owner/name", "--out", str(tmp_path / "out")]) == 1
+    assert "out: is a link that somebody else made" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert not stub.requests
 
 
 @pytest.mark.parametrize("there", ["model.safetensors", "vocab.json", "notes.txt"])

@@ -24,6 +24,7 @@ from minigpt.checkpoints.find import find
 from minigpt.checkpoints.load import load, load_model, select_tensors
 from minigpt.checkpoints.reading import parse_json
 from minigpt.checkpoints.tokenizer_files import tokenizer_files
+from minigpt.cli.main import main
 from minigpt.errors import CheckpointError, ConfigError, InputError, MiniGPTError
 from minigpt.model import GPT2, n_parameters, named_parameters
 from minigpt.parameters import Config, Parameters, arrays_by_name, build, parameter_shapes
@@ -782,6 +783,20 @@ def test_what_a_folder_holds_instead_is_said(tmp_path: Path, name: str, words: s
         (folder / CONFIG).unlink()
     with pytest.raises(CheckpointError, match=f"no {lacks}.*, only '{name}'.*{words}"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb\u202e.bin", "a\x9b1m.ckpt", "x\r.pt"])
+def test_the_name_of_a_pickle_is_spelled_out(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_checkpoint(tmp_path, vocab_size=50257, n_embd=8, n_layer=1, n_head=1)
+    (folder / WEIGHTS).unlink()
+    (folder / name).touch()
+    for model in (folder, folder / name):
+        assert main(["I love", "--model", str(model)]) == 1
+        error = capsys.readouterr().err
+        assert error.rstrip("\n").isprintable()
+        assert "That is a pickle" in error
 
 
 def test_a_variant_is_loaded_by_its_own_path(tmp_path: Path) -> None:

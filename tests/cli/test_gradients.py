@@ -1,6 +1,7 @@
 """`minigpt gradients`: the pushes on the logits, and how they reach the parameters."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from minigpt.cli import break_training
 from minigpt.cli.main import main
 from minigpt.inspection.backward_gallery import TRAINING_MISTAKES
+from minigpt.parameters import Config
 from minigpt.sampling import probabilities
 from minigpt.scoring import continuation_logprob
 from minigpt.tape import gradients
 from minigpt.tokenizer import Tokenizer
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 from tests.synthetic import random_gpt2, save_checkpoint
 
 CONFIG = {"vocab_size": 50257, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -81,6 +84,19 @@ def test_a_target_that_cannot_be_is_told(
 ) -> None:
     assert main(["gradients", *words, "--model", checkpoint]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_gradients_that_overflow_are_told(
+    form: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = random_tensors(config := Config(**CONFIG))
+    tensors["ln_f.weight"] = np.full_like(tensors["ln_f.weight"], 1e36)  # the logits are finite
+    folder = str(write_checkpoint(tmp_path, config, tensors))
+    assert main(["gradients", "I love", "--target", " you", "--model", folder, *form]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "the model's numbers are not all finite; its weights are broken or too large" in shown.err
 
 
 # ------------------------------------------------------------------------------------ mistakes of learning

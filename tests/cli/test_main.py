@@ -804,6 +804,37 @@ def test_an_ascii_terminal_gets_ascii(folder: Path) -> None:
     assert "\\xe9" in text
 
 
+ENCODED = [
+    ["I love é", "--html", "é안.html", "-n", "3"], ["I love", "-n", "3", "--text"], ["attention", "I love"],
+    ["tokens", "é안"], ["prefer", "demo", "--explain", "3"],
+    ["prefer", "demo", "--steps", "1", "--threads", "1", "--watch", "é안", "--out", "prefer 안"],
+]  # fmt: skip
+ENCODED_ALONE = [
+    ["sizes", "--markdown"], ["map", "--markdown"], ["lessons"], ["glossary"], ["practice", "softmax"],
+    ["train", "é안.txt", "--out", "train 안", "--steps", "2", "--n-layer", "1", "--n-head", "1", "--n-embd",
+     "8", "--vocab-size", "256", "--threads", "1", "--html", "curve 안.html"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437"])
+@pytest.mark.parametrize("words", ENCODED + ENCODED_ALONE, ids=" ".join)
+def test_what_the_encoding_lacks_fails_no_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], encoding: str
+) -> None:
+    home = tmp_path / "ü안"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    (home / "é안.txt").write_text("A café, and another café — 안녕. " * 40, encoding="utf-8")
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    status = main([*words, *(["--model", str(folder)] if words in ENCODED else [])])
+    for stream in (out, err):
+        stream.flush()
+    assert status == 0, err.buffer.getvalue()  # type: ignore[attr-defined]
+    assert out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
 def test_the_document_needs_no_terminal_and_no_hub(folder: Path) -> None:
     """What is not imported costs no time."""
     code = (

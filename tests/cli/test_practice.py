@@ -1,5 +1,6 @@
 """`minigpt practice`: list, write, hint, check."""
 
+import os
 import re
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def test_a_file_is_written_once_and_never_over_another(in_a_folder: Path, capsys
     assert main(["practice", "attention"]) == 1
     assert path.read_text(encoding="utf-8") == "mine"
     assert "attention.py is there already and stays as it is" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets only developers make symbolic links")
+@pytest.mark.parametrize("target", ["nowhere.txt", "mine.txt"])
+def test_no_planted_link_is_written_through(in_a_folder: Path, capsys: Captured, target: str) -> None:
+    (in_a_folder / "mine.txt").write_text("mine", encoding="utf-8")
+    (in_a_folder / "softmax.py").symlink_to(target)
+    assert main(["practice", "softmax"]) == 1
+    assert "softmax.py is there already and stays as it is" in capsys.readouterr().err
+    assert not (in_a_folder / "nowhere.txt").exists()
+    assert (in_a_folder / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_hints_come_one_by_one(capsys: Captured) -> None:

@@ -12,8 +12,11 @@ import pytest
 import minigpt
 from minigpt.cli.commands.prefer import Teller
 from minigpt.cli.main import main
+from minigpt.parameters import Config
 from minigpt.training.pairs import read_pairs
 from minigpt.training.pushes import pushes
+from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
+from tests.cli.conftest import CONFIG
 from tests.synthetic import save_checkpoint
 
 Run = Callable[..., Any]
@@ -149,8 +152,30 @@ def test_a_run_that_unlearns_everything_is_told_and_leaves_nothing(run: Run, tmp
     out = tmp_path / "new"
     words = ["--learning-rate", "10", "--steps", "3", "--out", str(out), "--json"]
     error = run("prefer", "demo", *words, status=1).err
-    assert "the perplexity of another text has become inf; try a smaller learning rate." in error
+    assert "(perplexity inf) is no longer all finite; try a smaller learning rate." in error
     assert not out.exists()
+
+
+@pytest.mark.parametrize("scale", [2e3, 1e36, 3e38], ids=["infinite perplexity", "overflow", "no numbers"])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_weights_that_are_too_large_are_told_before_anything_is_learnt(
+    scale: float, form: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = random_tensors(config := Config(**CONFIG))
+    tensors["ln_f.weight"] = np.full_like(tensors["ln_f.weight"], scale)
+    model = ["--model", str(write_checkpoint(tmp_path / "model", config, tensors))]
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    assert main(["prefer", "demo", "--watch", "I", "--out", str(out), *FAST, *form, *model]) == 1
+    shown = capsys.readouterr()
+    assert "its weights are broken or too large" in shown.err or "weights are too large" in shown.err
+    assert shown.err.count("\n") == 1
+    assert "nan" not in shown.out
+    assert not out.exists()
+    status = main(["prefer", "demo", "--explain", "1", "--html", str(page), *form, *model])
+    shown = capsys.readouterr()
+    assert "bug" not in shown.err
+    assert shown.err.count("\n") == 1
+    assert (status, page.exists()) == ((1, False) if scale == 3e38 else (0, True))
 
 
 def test_a_run_of_a_trillion_steps_begins_at_once(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

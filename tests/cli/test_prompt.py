@@ -1,7 +1,9 @@
 """What the main road does besides: the text alone, other models, hints, seeds."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from minigpt.checkpoints.saving import save
+from minigpt.cli import document as cli_document
 from minigpt.cli.main import main
 from minigpt.cli.terminal import percent
 from minigpt.model import GPT2
@@ -226,6 +229,60 @@ def test_a_terminal_of_no_columns_is_one_of_80(run: Run, monkeypatch: pytest.Mon
     expected = run("I love").out
     monkeypatch.setenv("COLUMNS", "0")
     assert run("I love").out == expected
+
+
+@pytest.mark.parametrize("columns", ["1", "5"])
+def test_every_command_survives_a_terminal_of_few_columns(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: str
+) -> None:
+    (tmp_path / "text.txt").write_text("I love you so much. " * 30, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", columns)
+    for line in ("attention Hi --layer 1", "attention Hi --layer 1 --head 1", "lens Hi",
+                 "lens Hi --position 0", "attribution Hi", "break no-mask Hi -n 1", "tokens Hi",
+                 "score text.txt --top 2", "gradients Hi --target you", "prefer demo --explain 1",
+                 "Hi --top 2 --compare Ho -n 2",
+                 "prefer demo --steps 1 --threads 1 --watch I"):  # fmt: skip
+        assert run(*line.split()).out, line
+    for line in ("sizes", "glossary token", "lessons", "practice", "practice softmax --hint 1",
+                 "train text.txt --out run --steps 3 --n-layer 1 --n-head 1 --n-embd 8 --vocab-size 256 "
+                 "--threads 1"):  # fmt: skip
+        assert main(line.split()) == 0, line
+
+
+class Watched(io.StringIO):
+    """A stream that somebody sees."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("many", [1, 100])
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [(["lens", "I love"], "2 tokens at every depth"), (["break", "no-mask", "I love"], "making mistakes")],
+    ids=["lens", "break"],
+)
+def test_a_long_text_shows_that_something_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], label: str, many: int
+) -> None:
+    from minigpt.cli.commands import break_, lens
+
+    monkeypatch.setattr({"lens": lens, "break": break_}[words[0]], "MANY_TOKENS", many)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Watched()
+    monkeypatch.setattr(sys, "stderr", stream)
+    run(*words)
+    assert (label in stream.getvalue()) == (many == 1)
+
+
+def test_a_page_of_many_contexts_is_announced(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["I love", "--json", "--html", str(tmp_path / "page.html"), "--compare", *["I hate"] * 20]
+    assert "takes a while" not in run(*words).err
+    monkeypatch.setattr(cli_document, "MANY_TOKENS", 41)
+    assert "--html reads 42 tokens in 21 contexts, which takes a while." in run(*words).err
 
 
 def test_much_json_is_announced(

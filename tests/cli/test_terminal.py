@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
+from minigpt.cli.streams import STAND_INS
 from minigpt.cli.tables import Column, console, print_table
-from minigpt.cli.terminal import LEVELS, STAND_INS, harmless, sparkline, visible
+from minigpt.cli.terminal import LEVELS, harmless, sparkline, visible
 from minigpt.errors import discard, notice
 
 

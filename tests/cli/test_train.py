@@ -1,7 +1,10 @@
 """`minigpt train`: from the words of the command line to a folder that every other command takes."""
 
+import base64
+import hashlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -118,7 +121,12 @@ def test_the_curve_is_a_page_that_loads_nothing(
     assert written.count("<polyline") == 2
     assert "bits per byte" in written
     assert "<run>" not in written
-    assert "http" not in written.replace("http://www.w3.org/2000/svg", "")
+    (style,) = re.findall("<style>(.*?)</style>", written)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert "default-src 'none'; script-src 'sha256-" in written
+    assert f"style-src 'sha256-{digest}'" in written
+    assert "<script" not in written
+    assert "://" not in written.replace("http://www.w3.org/2000/svg", "")
 
 
 def test_texts_can_be_held_out(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +145,25 @@ def test_a_page_that_cannot_be_written_is_told_before_anything_is_learnt(
     assert run(text, "--out", tmp_path / "run", "--steps", "5", "--html", page, *SMALL) == 1
     assert f"{page}: there is no folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no owners of links")
+@pytest.mark.parametrize("command", ["train", "prefer"])
+def test_a_new_model_follows_no_planted_link(
+    command: str,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "elsewhere").mkdir()
+    out.symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(os, "getuid", lambda: out.lstat().st_uid + 1)
+    words = [str(text), *map(str, SMALL)] if command == "train" else ["demo", "--model", "tiny"]
+    assert main([command, *words, "--out", str(out), "--steps", "1"]) == 1
+    assert "out: is a link that somebody else made" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_the_page_of_a_run_keeps_its_mode_and_follows_no_planted_link(

@@ -263,6 +263,11 @@ def test_requests_from_elsewhere_are_refused(server: Server, headers: dict[str, 
     assert send(server, body=BODY, **headers)[0] == status
 
 
+def test_another_name_gets_nothing_at_all(server: Server) -> None:
+    assert send(server, "GET", path="/favicon.ico")[0] == 204
+    assert send(server, "GET", path="/favicon.ico", Host="rebound.example")[0] == 403
+
+
 @pytest.mark.parametrize("path", ["/", "/ask", "/../ask", "/AAAAAAAAAAAAAAAAAAAAAA/ask", "/%00", "//"])
 def test_a_wrong_path_leads_nowhere(server: Server, path: str) -> None:
     for method, body in (("GET", None), ("POST", BODY)):

@@ -392,6 +392,14 @@ def test_logits_that_are_not_finite(model: GPT2, tmp_path: Path) -> None:
         written(tmp_path, broken, "I love")
 
 
+def test_lengths_are_finite_where_their_squares_are_not(model: GPT2, tmp_path: Path) -> None:
+    large = replace(model, parameters=replace(model.parameters, wte=model.parameters.wte * np.float32(1e22)))
+    (context,) = data_of(written(tmp_path, large, "I love"))["contexts"]
+    stream = np.frombuffer(base64.b64decode(context["growth"]["stream"]), "<f4")
+    assert np.isfinite(stream).all()
+    assert stream.max() > 1e20
+
+
 def test_folder_that_does_not_exist(model: GPT2, tmp_path: Path) -> None:
     with pytest.raises(MiniGPTError, match=r"no folder .*missing; create it"):
         page.write_page(tmp_path / "missing" / "page.html", model, TOKENIZER, "I love", source=SOURCE)

@@ -148,3 +148,8 @@ def test_the_curve_in_a_terminal_falls_from_top_left_to_bottom_right() -> None:
     assert rows == ["█▆▄▂    ", "████▇▅▃▁"]
     assert text_curve([], 8) == []
     assert len(text_curve([2.0] * 500, 40)[0]) == 40
+
+
+@pytest.mark.parametrize("width", [-1, 0, 1])
+def test_a_curve_without_room_is_one_column(width: int) -> None:
+    assert {len(row) for row in text_curve([3.0, 2.0, 1.0], width)} == {1}

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import minigpt
+from minigpt.checkpoints.tensors import StoredTensor
 from minigpt.errors import CheckpointError, InputError, NumericsError
 from minigpt.model import GPT2, Call
 from minigpt.parallel import Threads
@@ -29,7 +31,7 @@ from minigpt.training.loop import Progress, Reporter, Run, Training, resume, tra
 from minigpt.training.losses import language_modelling
 from minigpt.training.optimizer import AdamW
 from minigpt.training.settings import TrainingSettings
-from minigpt.training.state import STATE
+from minigpt.training.state import STATE, State, save_state
 from minigpt.training.step import batch_gradients
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -331,8 +333,39 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_a_broken_state_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / STATE).write_bytes(content)
-    with pytest.raises(CheckpointError, match="is broken, or no state that minigpt saved"):
+    with pytest.raises(CheckpointError, match=rf"{STATE}: (not a safetensors file|holds no tensors)"):
         resume(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such modes")
+def test_a_state_keeps_its_mode_and_follows_no_planted_link(tmp_path: Path) -> None:
+    state, mine = tmp_path / STATE, tmp_path / "mine.txt"
+    save_state(tmp_path, State({"parameters": np.ones(3)}, {}))
+    state.chmod(0o640)
+    save_state(tmp_path, State({"parameters": np.ones(3)}, {}))
+    assert stat.S_IMODE(state.stat().st_mode) == 0o640
+    state.unlink()
+    mine.write_text("mine", encoding="utf-8")
+    state.symlink_to(mine)
+    save_state(tmp_path, State({"parameters": np.ones(3)}, {}))
+    assert not state.is_symlink()
+    assert mine.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_state_that_is_written_to_while_it_is_read_is_refused(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not mapped into memory, where a file that is cut would end the program."""
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    read = StoredTensor.read_as_stored
+
+    def cut_first(tensor: StoredTensor) -> np.ndarray:
+        os.truncate(folder / STATE, 1000)
+        return read(tensor)
+
+    monkeypatch.setattr(StoredTensor, "read_as_stored", cut_first)
+    with pytest.raises(CheckpointError, match=rf"{STATE}: (the file ends within|was changed while)"):
+        resume(folder)
 
 
 Facts = dict[str, Any]
@@ -449,16 +482,26 @@ def test_impossible_settings_are_told(settings: dict[str, Any], words: str) -> N
         TrainingSettings(**settings)
 
 
-def test_a_learning_rate_that_breaks_the_numbers_ends_the_run() -> None:
+def test_a_learning_rate_that_breaks_the_numbers_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "gradient_norm", lambda *_: float("nan"))
+    with pytest.raises(NumericsError, match=r"gradient of step 1 is nan.*smaller learning rate"):
+        learn()
+
+
+def test_weights_that_leave_no_numbers_are_told_and_leave_no_folder(tmp_path: Path) -> None:
     wild = replace(
         MODEL, parameters=replace(MODEL.parameters, wpe=np.full_like(MODEL.parameters.wpe, np.inf))
     )
-    with pytest.raises(NumericsError, match=r"gradient of step 1 is nan.*smaller learning rate"):
-        learn(model=wild)
+    notes = Notes()
+    with pytest.raises(NumericsError, match="step 0 the held-out loss is nan; its weights are broken"):
+        learn(tmp_path / "run", notes, wild)
+    assert not (tmp_path / "run").exists()
+    assert not notes.tests
 
 
 def test_a_run_that_ends_without_numbers_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loop, "mean_loss", lambda *_: float("inf"))
+    losses = iter([1.0])  # before the first step
+    monkeypatch.setattr(loop, "mean_loss", lambda *_: next(losses, float("inf")))
     with pytest.raises(NumericsError, match=r"after step \d+ the held-out loss is inf; try a smaller"):
         learn(tmp_path / "run")
     assert not (tmp_path / "run" / STATE).exists()

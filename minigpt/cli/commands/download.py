@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from ...checkpoints.find import HUB_ID, OFFICIAL, check_official, download, is_complete
 from ...errors import DownloadError, InputError
+from ...files import follow_own_link
 from ..options import file_name
 from ..terminal import for_stdout
 
@@ -46,6 +47,7 @@ def download_into(out: Path, name: str) -> Path:
     if name in OFFICIAL and is_complete(out):
         check_official(out, name)
         return out
+    follow_own_link(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if others := [path.name for path in out.iterdir() if not path.name.startswith(".")]:

@@ -86,6 +86,7 @@ def run(options: Options) -> None:
         show(console(), reading, pull)
 
 
+@np.errstate(all="ignore")  # what overflows is refused below
 def measure(reading: Reading, target: str, top: int) -> Pull:
     """The loss of the target behind the prompt, and its gradients."""
     model, tokenizer = reading.checkpoint.model, reading.checkpoint.tokenizer
@@ -102,7 +103,7 @@ def measure(reading: Reading, target: str, top: int) -> Pull:
     check_finite(logits)
     seen: dict[str, np.ndarray] = {}
     loss, found = gradients(model, ids, targets, np.arange(len(ids)) >= first, seen.__setitem__)
-    return Pull(
+    pull = Pull(
         target,
         target_ids,
         loss,
@@ -110,6 +111,9 @@ def measure(reading: Reading, target: str, top: int) -> Pull:
         residual_lengths(seen, model.config.n_layer),
         most_moved(found, named_parameters(model)),
     )
+    lengths = [length for moved in pull.parameters for length in (moved.gradient, moved.length)]
+    check_finite([loss, *pull.blocks, *lengths])
+    return pull
 
 
 def largest_pushes(tokenizer: AnyTokenizer, logits: Vector, pushes: Vector, top: int) -> list[Push]:

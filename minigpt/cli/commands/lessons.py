@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..tables import Column, console, print_items, print_table
+from ..terminal import harmless
 
 ROOT = Path(__file__).resolve().parents[3]  # of the checkout; an installed package has no docs/ beside it
 LANGUAGES = ("en", "ko")
@@ -41,7 +42,7 @@ def run(_options: Options) -> None:
         if not found:
             print_items(out, [f"docs/lessons/{language} is not in this installation: see the repository."], 0)
             continue
-        print_items(out, [str(folder)], 0, "bold")
+        print_items(out, [harmless(str(folder))], 0, "bold")
         columns = [
             Column("", [str(lesson.number) for lesson in found], right=True),
             Column("", [lesson.title for lesson in found], style="bold", flexible="wrap"),

@@ -23,6 +23,7 @@ from ...parameters import Config
 from ..document import print_json
 from ..options import add_json_option, text
 from ..tables import Column, console, print_items, print_table
+from ..terminal import harmless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def show(out: Console, name: str, config: Config) -> None:
     found = parts(config)
     block = sum(part.count for part in found if part.name.startswith("h."))
     rest = [f"{part.name} {part.count:,}" for part in found if not part.name.startswith("h.")]
-    print_items(out, [f"{name}: {n_parameters_of(config):,} parameters"], 0)
+    print_items(out, [f"{harmless(name)}: {n_parameters_of(config):,} parameters"], 0)
     print_items(out, [f"= {config.n_layer} blocks × {block:,} + {' + '.join(rest)}"], 0)
     out.print()
     print_table(out, part_columns(found, n_parameters_of(config)))

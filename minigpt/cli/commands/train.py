@@ -16,6 +16,7 @@ from ...errors import ConfigError, InputError, notice
 from ...inspection.sizes import FAMILY, n_parameters_of
 from ...model import GPT2, n_parameters
 from ...page.build import page_path, write_file
+from ...page.document import policy
 from ...parameters import Config
 from ...tokenizer import Tokenizer
 from ...training import Corpus, Reporter, Run, TrainingSettings, read_corpus, resume, train
@@ -33,6 +34,10 @@ from ..terminal import harmless
 NEW_MODEL = {"vocab_size": 512, "n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 64}
 FINE_TUNING = 0.1  # of the learning rate of a new model, or what it knows is forgotten
 CURVE_HEIGHT = 8
+STYLE = (
+    "body{font:16px sans-serif;max-width:44em;margin:2em auto;padding:0 1em}"
+    "li{white-space:pre-wrap}svg{max-width:100%;height:auto}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +314,8 @@ def page(run: Run, samples: list[str], folder: str) -> str:
     title = f"What {html.escape(folder)} has learnt"
     items = "".join(f"<li>{html.escape(sample)}</li>" for sample in samples)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        "<style>body{font:16px sans-serif;max-width:44em;margin:2em auto;padding:0 1em}"
-        "li{white-space:pre-wrap}svg{max-width:100%;height:auto}</style>"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(STYLE, "")}">'
+        f"<title>{title}</title><style>{STYLE}</style>"
         f"<h1>{title}</h1><p>{html.escape(verdict(run))}</p>{loss_curve(run.history)}<ol>{items}</ol></html>\n"
     )
