@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.checkpoints.load import load_model
+from minigpt.scoring import checked_stride, token_logprobs, windows
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -53,6 +54,10 @@ class Minigpt:
                 newest = self.model(newest.argmax(axis=-1), cache=cache)
 
         return timed(steps)
+
+    def score(self, tokens: int) -> float:
+        """The log-probability of every token of a text, in overlapping windows."""
+        return timed(lambda: token_logprobs(self.model, some_ids(tokens)))
 
 
 class Naive:
@@ -145,6 +150,18 @@ class TransformersLoop:
                 newest = self.model(ids, past_key_values=newest.past_key_values, use_cache=True)
 
         return timed(steps)
+
+    def score(self, tokens: int) -> float:
+        """The same windows as minigpt's, and only the logits that are needed."""
+        ids, context = self.ids(tokens), self.model.config.n_positions
+
+        def score() -> None:
+            for begin, first, end in windows(tokens, context, checked_stride(None, context)):
+                kept, scored = end - first, ids[0, first:end, None]
+                logits = self.model(ids[:, begin : end - 1], use_cache=False, logits_to_keep=kept).logits
+                logits[0].log_softmax(dim=-1).gather(-1, scored)
+
+        return timed(score)
 
 
 class TransformersGenerate(TransformersLoop):

@@ -2,11 +2,13 @@
 
     pip install -e '.[scripts]'
     python -m scripts.benchmark.run --json benchmark.json
+    python -m scripts.benchmark.run --before OLD_CHECKOUT --only batch
 
 Every engine runs in a process of its own. All engines take turns on every task, round after round, so that a
 noisy minute hurts all of them and all tasks, and medians are compared. What the machine can do at most is
 measured in the same run: the bare matrix-vector products over the same weights, memory bandwidth, and BLAS's
-peak. Without `--checkpoint` a random one of the official size is made (scripts/benchmark/checkpoint.py).
+peak; the last table gives minigpt's figures as shares of these. OpenBLAS chooses its kernel by the CPU, and
+`OPENBLAS_CORETYPE=Haswell` asks for another. Without `--checkpoint` a random one of the official size is made (scripts/benchmark/checkpoint.py).
 """
 
 import argparse
@@ -27,8 +29,10 @@ from typing import Any
 from minigpt.parameters import Config
 from scripts.benchmark.checkpoint import random_tensors, write_checkpoint
 from scripts.benchmark.engines import ENGINES
+from scripts.benchmark.machine import cpu
 
 ROOT = Path(__file__).resolve().parents[2]
+BEFORE = "minigpt before"  # the engine of `--before`
 
 # name -> (request, tokens that the seconds are divided by)
 TASKS: dict[str, tuple[dict[str, Any], int]] = {
@@ -39,11 +43,13 @@ TASKS: dict[str, tuple[dict[str, Any], int]] = {
     "decode at context 10, per token": ({"task": "decode", "context": 10, "tokens": 16}, 16),
     "decode at context 1,000, per token": ({"task": "decode", "context": 1000, "tokens": 16}, 16),
     "decode a batch of 8, per token": ({"task": "decode", "context": 8, "tokens": 16, "batch": 8}, 128),
+    "score 2,048 tokens in windows of 1,024": ({"task": "score", "tokens": 2048}, 1),
 }
 # Tasks that say nothing about an engine: those whose time includes the prompt, or that ignore the context.
 LONG_CONTEXT, BATCH = "decode at context 1,000, per token", "decode a batch of 8, per token"
+SCORE = "score 2,048 tokens in windows of 1,024"
 LEFT_OUT = {
-    "transformers generate": [LONG_CONTEXT],
+    "transformers generate": [LONG_CONTEXT, SCORE],
     "CTranslate2 float32": [LONG_CONTEXT],
     "CTranslate2 int8": [LONG_CONTEXT],
     "naive NumPy": [LONG_CONTEXT, BATCH],
@@ -65,11 +71,18 @@ print(json.dumps({tokenizer.decode([i]): p for i, p in zip(top.indices.tolist(),
 
 
 @contextmanager
-def worker(engine: str, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A running engine that has loaded its weights."""
+def worker(
+    engine: str, folder: Path, environment: dict[str, str], root: Path = ROOT
+) -> Iterator[subprocess.Popen[str]]:
+    """A running engine that has loaded its weights, of the checkout at `root`."""
     command = [sys.executable, "-m", "scripts.benchmark.engines", engine, str(folder)]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment | {"PYTHONPATH": str(root)},
+        cwd=root,
     )
     try:
         assert process.stdout is not None
@@ -94,11 +107,14 @@ def ask(process: subprocess.Popen[str], request: dict[str, Any]) -> float | None
     return answer
 
 
-def measure(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, dict[str, float]]:
+def measure(
+    workers: dict[str, subprocess.Popen[str]], tasks: list[str], rounds: int
+) -> dict[str, dict[str, float]]:
     """Median seconds by task and engine: all of them in every round, after one that does not count."""
-    times: dict[str, dict[str, list[float]]] = {task: {} for task in TASKS}
+    times: dict[str, dict[str, list[float]]] = {task: {} for task in tasks}
     for turn in range(rounds + 1):
-        for task, (request, divisor) in TASKS.items():
+        for task in tasks:
+            request, divisor = TASKS[task]
             for engine, process in workers.items():
                 if task in LEFT_OUT.get(engine, ()):
                     continue
@@ -211,21 +227,47 @@ def write_tokenizer(folder: Path) -> None:
         (folder / name).write_text(content, encoding="utf-8")
 
 
+def shares(report: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """How much of the machine's best minigpt reaches: bandwidth while it decodes, BLAS's peak in a prompt."""
+    config, limits = Config(), report["limits"]
+    n_weights = 12 * config.n_layer * config.n_embd**2  # those of the blocks, which every token meets
+    n_head = config.vocab_size * config.n_embd
+    for task, times in report["tasks"].items():
+        request, divisor = TASKS[task]
+        seconds, tokens = times["minigpt"] * divisor, request["tokens"]
+        if request["task"] == "decode":  # all weights, once for each step
+            gigabytes = tokens * 4e-9 * (n_weights + n_head)
+            yield f"{task}: weights read, of the bandwidth", gigabytes / seconds / limits["memory GB/s"]
+        elif request["task"] == "forward" and tokens > 2:
+            gigaflop = 2e-9 * (tokens * n_weights + n_head)
+            yield f"{task}: products, of BLAS's peak", gigaflop / seconds / limits["BLAS GFLOP/s"]
+
+
 def print_tables(report: dict[str, Any]) -> None:
-    """The report as Markdown tables; milliseconds, and minigpt's time as a share of the others'."""
-    tasks, engines = report["tasks"], [name for name in ENGINES if name != "machine"]
+    """The report as Markdown tables; times in milliseconds."""
+    tasks = report["tasks"]
+    engines = [name for name in (*ENGINES, BEFORE) if any(name in times for times in tasks.values())]
     print(f"{report['machine']}, {report['threads']} threads; {report['versions']}\n")
     print("| milliseconds | " + " | ".join(engines) + " |")
     print("|---" * (len(engines) + 1) + "|")
     for task, times in tasks.items():
         cells = [f"{times[engine] * 1e3:,.1f}" if engine in times else "" for engine in engines]
         print(f"| {task} | " + " | ".join(cells) + " |")
-    print("\n| cold process | seconds | peak MB |\n|---|---|---|")
-    for name, values in report["cold"].items():
-        print(f"| {name} | {values['seconds']:.2f} | {values['peak MB']:,.0f} |")
     print("\n| limit | |\n|---|---|")
     for name, value in report["limits"].items():
         print(f"| {name} | {value:,.0f} |")
+    print("\n| minigpt's share of the limit | |\n|---|---|")
+    for name, share in shares(report):
+        print(f"| {name} | {share:.0%} |")
+    if "cold" in report:
+        print_cold_and_installed(report)
+
+
+def print_cold_and_installed(report: dict[str, Any]) -> None:
+    """The rest of a report of all tasks."""
+    print("\n| cold process | seconds | peak MB |\n|---|---|---|")
+    for name, values in report["cold"].items():
+        print(f"| {name} | {values['seconds']:.2f} | {values['peak MB']:,.0f} |")
     print("\n| installed MB | in all | largest |\n|---|---|---|")
     for name, sizes in report["installed MB"].items():
         largest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
@@ -233,37 +275,58 @@ def print_tables(report: dict[str, Any]) -> None:
         print(f"| {name} | {sum(sizes.values()):,.0f} | {words} |")
 
 
-def main() -> None:
-    """Measure everything, print the tables, and write the JSON file."""
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--checkpoint", type=Path, help="folder of a 124M checkpoint (default: a random one)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of every engine on every task (7)")
+    parser.add_argument("--only", metavar="WORDS", help="only the tasks with these words in their names")
+    parser.add_argument("--engines", nargs="+", choices=[*ENGINES], help="only these, minigpt among them")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="an older minigpt to compare with")
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="threads of every engine (all cores)"
     )
     parser.add_argument("--json", type=Path, help="write the report to this file, too")
     args = parser.parse_args()
-    threads = str(args.threads)
-    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(variables, threads)
-    environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
-    packages = ("numpy", "torch", "transformers", "ctranslate2")
+    args.tasks = [task for task in TASKS if (args.only or "") in task]
+    if not args.tasks:
+        parser.error(f"--only {args.only}: no task has these words; the tasks are: {'; '.join(TASKS)}")
+    args.engines = [name for name in ENGINES if name in {"minigpt", "machine", *(args.engines or ENGINES)}]
+    return args
+
+
+def environment_of(threads: int) -> dict[str, str]:
+    """The variables under which every engine runs."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
+    return os.environ | dict.fromkeys(names, str(threads)) | quiet
+
+
+def main() -> None:
+    """Measure everything, print the tables, and write the JSON file."""
+    args = parse_arguments()
+    environment = environment_of(args.threads)
+    packages = ("torch", "transformers", "ctranslate2")
     report: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{cpu()}, Python {platform.python_version()}",
         "threads": args.threads,
         "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
-        "installed MB": {
-            "minigpt": installed_alone(),
-            "transformers + torch": installed_megabytes("transformers") | installed_megabytes("torch"),
-        },
     }
     with ExitStack() as stack:
         folder = prepare(args.checkpoint, stack)
         with ExitStack() as running:
-            workers = {name: running.enter_context(worker(name, folder, environment)) for name in ENGINES}
+            workers = {n: running.enter_context(worker(n, folder, environment)) for n in args.engines}
+            if args.before:
+                old = worker("minigpt", folder, environment, args.before.resolve())
+                workers[BEFORE] = running.enter_context(old)
             report["limits"] = measure_machine(workers["machine"], args.rounds)
-            report["tasks"] = measure(workers, args.rounds)
-        report["cold"] = measure_cold(folder, environment, args.rounds)
+            report["tasks"] = measure(workers, args.tasks, args.rounds)
+        if not args.only:
+            report["cold"] = measure_cold(folder, environment, args.rounds)
+            report["installed MB"] = {
+                "minigpt": installed_alone(),
+                "transformers + torch": installed_megabytes("transformers") | installed_megabytes("torch"),
+            }
     print_tables(report)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -28,6 +28,7 @@ import numpy as np
 
 from minigpt.model import GPT2
 from minigpt.parameters import Config
+from scripts.benchmark.machine import cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
@@ -169,18 +170,6 @@ def compare(size: str, rounds: int) -> dict[str, dict[str, float]]:
         engine: {"median": statistics.median(seconds[engine]), "megabytes": memory[engine]}
         for engine in running
     }
-
-
-def cpu() -> str:
-    """The CPU's name, and the kernel that NumPy's BLAS runs on it."""
-    from threadpoolctl import threadpool_info
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    kernels = {str(pool.get("architecture")) for pool in threadpool_info()}
-    name = ", ".join(names) or platform.processor()
-    return f"{name}, {os.cpu_count()} cores, BLAS kernel {', '.join(kernels)}"
 
 
 def main() -> None:
