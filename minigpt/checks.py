@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import ArrayLike
 
 from .activations import ACTIVATIONS
 from .errors import ConfigError, ContextLengthError, InputError, brief
@@ -96,7 +95,7 @@ def check_setting(name: str, value: Any, kind: Any) -> None:
 
 
 def checked_ids(
-    ids: ArrayLike, config: Any, cache: Any = None, dtype: Any = None, logits_to_keep: int = 0
+    ids: Any, config: Any, cache: Any = None, dtype: Any = None, logits_to_keep: int = 0
 ) -> Int[np.ndarray, "*batch tokens"]:
     """`ids` as an integer array, if a model with this config and `dtype` can continue `cache` with them.
 
@@ -119,7 +118,7 @@ def checked_ids(
     return array
 
 
-def checked_text(name: str, ids: ArrayLike, config: Any) -> Int[np.ndarray, " tokens"]:
+def checked_text(name: str, ids: Any, config: Any) -> Int[np.ndarray, " tokens"]:
     """The ids of one text, of any length or empty, as an integer array; `name` is what an error calls it."""
     array = _id_array(name, ids, config)
     if array.ndim != 1:
@@ -127,7 +126,7 @@ def checked_text(name: str, ids: ArrayLike, config: Any) -> Int[np.ndarray, " to
     return array.astype(np.int64, copy=False)
 
 
-def _id_array(name: str, ids: ArrayLike, config: Any) -> np.ndarray:
+def _id_array(name: str, ids: Any, config: Any) -> np.ndarray:
     """`ids` as an array, if it is empty or holds ids of the vocabulary."""
     try:
         array = np.asarray(ids)
@@ -183,7 +182,7 @@ def check_cache(config: Any, batch: Any) -> None:
         batch_shape(size)
 
 
-def checked_rows(rows: ArrayLike, batch: tuple[int, ...]) -> Int[np.ndarray, " batch"]:
+def checked_rows(rows: Any, batch: tuple[int, ...]) -> Int[np.ndarray, " batch"]:
     """As many numbers of a batch's rows as it has."""
     try:
         array = np.asarray(rows)

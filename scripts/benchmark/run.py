@@ -7,8 +7,9 @@
 Every engine runs in a process of its own. All engines take turns on every task, round after round, so that a
 noisy minute hurts all of them and all tasks, and medians are compared. What the machine can do at most is
 measured in the same run: the bare matrix-vector products over the same weights, memory bandwidth, and BLAS's
-peak; the last table gives minigpt's figures as shares of these. OpenBLAS chooses its kernel by the CPU, and
-`OPENBLAS_CORETYPE=Haswell` asks for another. Without `--checkpoint` a random one of the official size is made (scripts/benchmark/checkpoint.py).
+peak; one table gives minigpt's figures as shares of these. OpenBLAS chooses its kernel by the CPU, and
+`OPENBLAS_CORETYPE=Haswell` asks for another. Without `--checkpoint` a random one of the official size is made
+(scripts/benchmark/checkpoint.py).
 """
 
 import argparse
