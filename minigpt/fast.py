@@ -10,7 +10,7 @@ model (docs/benchmarks.md has the measurements):
 - Up to four rows go through the matrix-vector kernel, which streams a weight once per row. The
   matrix-matrix kernel first copies the weight into its own layout, which only pays for more rows.
 - Five to twelve rows meet a third kernel where OpenBLAS has one (AVX-512): it takes small matrices as they
-  lie in memory. So a weight goes piece by piece, on all cores, which is 1.4 times as fast for eight rows.
+  lie in memory. So a weight goes piece by piece, on all cores, which makes a batch of 8 1.4 times as fast.
 - Attention goes by blocks of queries, and a block's scores end at its last query: the half that the
   causal mask would hide is never computed, and what is computed stays in the processor's cache.
 - Elementwise functions write into their input or a buffer, block by block. A pass over memory that does

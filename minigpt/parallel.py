@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-SMALL_KERNELS = ("SkylakeX", "Cooperlake", "Sapphirerapids")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -117,9 +116,9 @@ def _blas() -> list[Any]:
 def has_small_kernel() -> bool:
     """Whether BLAS multiplies small matrices as they lie in memory, without copying them first.
 
-    OpenBLAS does where it uses AVX-512 (its interface/gemm.c), for at most a million multiplications.
+    OpenBLAS does with its kernels for AVX-512 (interface/gemm.c there), up to a million multiplications.
     """
-    return any(getattr(library, "architecture", "") in SMALL_KERNELS for library in _blas())
+    return any(getattr(library, "architecture", "") == "SkylakeX" for library in _blas())
 
 
 _one_blas_thread = _OneBlasThread()

@@ -252,11 +252,7 @@ def numbers_of(name: str, values: ArrayLike) -> np.ndarray:
     """The values as an array. Raises `CheckpointError` for what is none of real numbers."""
     try:
         array = np.asarray(values)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ):  # rows of different lengths; a tensor that NumPy cannot read
+    except (TypeError, ValueError, RuntimeError):  # ragged rows, or a tensor that NumPy cannot read
         array = np.asarray(None)
     if not np.can_cast(array.dtype, np.float64, "same_kind"):
         raise CheckpointError(f"arrays: {brief(name)} holds no real numbers; give NumPy arrays of floats.")

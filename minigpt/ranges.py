@@ -59,9 +59,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {  # `index` takes intege
 def check_range(name: str, value: Any) -> None:
     """Raise `InputError` if the argument `name` cannot have this value (NaN never can)."""
     is_valid, allowed = RANGES[name]
-    is_number = isinstance(value, Real) and not isinstance(
-        value, bool | Fraction
-    )  # which NumPy cannot compute with
+    # NumPy cannot compute with a Fraction, and True is no number to whoever writes it.
+    is_number = isinstance(value, Real) and not isinstance(value, bool | Fraction)
     try:
         fits = is_number and bool(is_valid(value))
     except (TypeError, OverflowError):  # no integer where one is needed, more than a float holds

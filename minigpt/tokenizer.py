@@ -495,11 +495,12 @@ def _check_text(text: object) -> None:
 
 
 def _checked_merges(merges: Sequence[Pair]) -> tuple[Pair, ...]:
+    pairs: tuple[Pair, ...] | None
     try:
         pairs = tuple((left, right) for left, right in merges)
     except (TypeError, ValueError):  # no sequence, or no pairs
-        pairs = ((merges, merges),)  # type: ignore[assignment]
-    if not set(map(type, itertools.chain.from_iterable(pairs))) <= {bytes}:
+        pairs = None
+    if pairs is None or not set(map(type, itertools.chain.from_iterable(pairs))) <= {bytes}:
         raise InputError(
             f"merges: found {type(merges).__name__}; expected pairs of bytes, as learn_merges gives."
         )

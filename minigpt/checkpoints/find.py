@@ -77,8 +77,6 @@ OFFICIAL = {
         "4ec5947c1d59fee6212cdf3b0ec1a53eac02092554c5ff0a733488cbd2c64f3a",
     ),
 }
-
-
 LARGEST_OFFICIAL = 7 * 10**9  # bytes; gpt2-xl has 6.4, and a file with holes may claim to have any number
 
 
@@ -281,11 +279,8 @@ def check_official(folder: Path, name: str) -> None:
     for filename, expected in OFFICIAL[name].sha256.items():
         try:
             size = (folder / filename).stat().st_size
-            found = (
-                hub.sha256_of(folder / filename)
-                if size < LARGEST_OFFICIAL
-                else f"not taken of {size:,} bytes"
-            )
+            is_read = size < LARGEST_OFFICIAL
+            found = hub.sha256_of(folder / filename) if is_read else f"not taken of {size:,} bytes"
         except OSError as error:
             raise CheckpointError(f"{folder / filename}: cannot be read: {error.strerror}.") from None
         if found != expected:

@@ -157,26 +157,31 @@ def prefer(
             reporter.warning(cut)
         look = Look(tokenizer, training.learnt, training.held_out, watch, text, threads)
         before = look(model)
-        if not before.is_finite:
-            raise NumericsError(
-                "model: before any training, what it makes of the pairs and of another text (perplexity "
-                f"{before.perplexity:g}) is not all finite; its weights are broken or too large, try another."
-            )
+        check_evaluation(
+            before,
+            "model: before any training, what it",
+            "not all finite; its weights are broken or too large, try another",
+        )
         reporter.before(before)
         with stopped_by_interrupt() as stopped:
             while training.optimizer.steps < settings.steps and not stopped():
                 reporter.step(training.step(threads))
         after = look(training.flat.model)
-        if not after.is_finite:
-            raise NumericsError(
-                "training: what the model makes of the pairs and of another text (perplexity "
-                f"{after.perplexity:g}) is no longer all finite; try a smaller learning rate."
-            )
+        check_evaluation(
+            after, "training: what the model", "no longer all finite; try a smaller learning rate"
+        )
         for array in arrays_by_name(training.flat.model.parameters).values():
             read_only(array)
         if folder is not None:
             save(folder, training.flat.model, tokenizer)
     return PreferenceRun(training.flat.model, tokenizer, settings, watch, before, after, training.history)
+
+
+def check_evaluation(found: Evaluation, what: str, verdict: str) -> None:
+    """Raise `NumericsError` unless all that the model makes of the texts is finite."""
+    if not found.is_finite:
+        texts = f"the pairs and of another text (perplexity {found.perplexity:g})"
+        raise NumericsError(f"{what} makes of {texts} is {verdict}.")
 
 
 class PreferenceTraining:

@@ -307,7 +307,7 @@ def main() -> None:
     """Measure everything, print the tables, and write the JSON file."""
     args = parse_arguments()
     environment = environment_of(args.threads)
-    packages = ("torch", "transformers", "ctranslate2")
+    packages = ("numpy", "torch", "transformers", "ctranslate2")
     report: dict[str, Any] = {
         "machine": f"{cpu()}, Python {platform.python_version()}",
         "threads": args.threads,

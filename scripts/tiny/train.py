@@ -161,7 +161,7 @@ class Run:
     def check(self, state: State) -> None:
         """End the program for another recipe's state; raise `KeyError` or `ValueError` for a broken one."""
         if state.facts["recipe"] != asdict(self.recipe):
-            raise SystemExit(f"this folder holds a run with another recipe: {state.facts['recipe']}")
+            raise SystemExit(f"--run: the folder holds a run with another recipe: {state.facts['recipe']}")
         if {name: array.shape for name, array in state.arrays.items()} != {
             name: array.shape for name, array in self.arrays().items()
         }:
