@@ -7,7 +7,7 @@ and one that a newer has overtaken ends at the next array that the model hands t
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,11 +48,12 @@ class Answers:
         self.speakers: OrderedDict[str, Speaker] = OrderedDict({speaker.source.name: speaker})
         self.names = unique_names([speaker.source.name, *models_here()])
         self.passes: OrderedDict[tuple[str, tuple[int, ...]], Pass] = OrderedDict()
+        self.turns = threading.Condition()  # guards the next three, and wakes who waits when they change
         self.newest: OrderedDict[str, int] = OrderedDict()  # the number of each page's last question
-        self.computing = threading.Lock()
+        self.waiting: list[Question] = []
+        self.is_computing = False
         self.blas = ThreadpoolController().select(user_api="blas")
         self.most_threads = max((each.num_threads for each in self.blas.lib_controllers), default=1)
-        self.waiting = threading.BoundedSemaphore(MOST_WAITING)
 
     def answer(self, question: Question) -> dict[str, Any]:
         """Answer one question.
@@ -73,20 +74,26 @@ class Answers:
         if asked not in kinds:
             raise InputError(f"ask: found {asked!r}; expected one of {', '.join(kinds)}.")
         self.note(question)
-        with self.turn(), self.blas.limit(limits=self.threads()):
-            self.check(question)
+        with self.turn(question), self.blas.limit(limits=self.threads()):
             return kinds[asked](question)
 
     def note(self, question: Question) -> None:
-        """Remember the newest question of a page."""
+        """Remember the newest question of a page; older ones that still wait need not any longer."""
         page, number = text(question, "page", 64), whole(question, "number", 2**53)
-        self.newest[page] = max(number, self.newest.pop(page, 0))
-        while len(self.newest) > 64:
-            self.newest.popitem(last=False)
+        with self.turns:
+            self.newest[page] = max(number, self.newest.pop(page, 0))
+            while len(self.newest) > 64:
+                self.newest.popitem(last=False)
+            self.waiting = [other for other in self.waiting if not self.is_stale(other)]
+            self.turns.notify_all()
+
+    def is_stale(self, question: Question) -> bool:
+        """Whether the page has asked something newer."""
+        return bool(question["number"] < self.newest.get(question["page"], 0))
 
     def check(self, question: Question) -> None:
         """Raise `StaleError` if the page has asked something newer."""
-        if question["number"] < self.newest.get(question["page"], 0):
+        if self.is_stale(question):
             raise StaleError("a newer question has come.")
 
     def threads(self) -> int:
@@ -98,19 +105,29 @@ class Answers:
         return 1 if max(sizes) < SMALL else max(1, self.most_threads - 1)
 
     @contextmanager
-    def turn(self) -> Any:
-        """Wait until nobody else computes. Raises `BusyError` if too many wait already."""
-        if not self.waiting.acquire(blocking=False):
-            raise BusyError("the model has more questions than it can answer.")
-        try:
-            if not self.computing.acquire(timeout=LONGEST_SECONDS):
+    def turn(self, question: Question) -> Iterator[None]:
+        """Wait until nobody else computes.
+
+        Raises `StaleError` as soon as a newer question comes, and `BusyError` if too many wait already.
+        """
+        with self.turns:
+            if len(self.waiting) >= MOST_WAITING:
+                raise BusyError("the model has more questions than it can answer.")
+            self.waiting.append(question)
+            may_go = self.turns.wait_for(
+                lambda: self.is_stale(question) or not self.is_computing, LONGEST_SECONDS
+            )
+            self.waiting = [other for other in self.waiting if other is not question]
+            self.check(question)
+            if not may_go:
                 raise BusyError("the model is busy.")
-            try:
-                yield
-            finally:
-                self.computing.release()
+            self.is_computing = True
+        try:
+            yield
         finally:
-            self.waiting.release()
+            with self.turns:
+                self.is_computing = False
+                self.turns.notify_all()
 
     # ------------------------------------------------------------------------------------------ the answers
 

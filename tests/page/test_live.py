@@ -5,9 +5,10 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -196,18 +197,51 @@ def test_the_browser_keeps_a_core(answers: Answers, monkeypatch: pytest.MonkeyPa
     assert answers.threads() == 1
 
 
+@contextmanager
+def somebody_computes(answers: Answers) -> Iterator[ThreadPoolExecutor]:
+    """Another question has the model meanwhile; threads to ask more from."""
+    with (
+        ThreadPoolExecutor(2 * answers_module.MOST_WAITING) as pool,
+        answers.turn(question("row", page="other")),
+    ):
+        yield pool
+
+
+def until_waiting(answers: Answers, number: int) -> None:
+    while len(answers.waiting) != number:
+        time.sleep(0.01)
+
+
 def test_more_questions_than_may_wait_are_refused(answers: Answers) -> None:
-    with answers.computing, ThreadPoolExecutor(answers_module.MOST_WAITING) as pool:
-        waiting = [
-            pool.submit(answers.answer, question("row", token=1)) for _ in range(answers_module.MOST_WAITING)
-        ]
-        while answers.waiting._value:  # until all of them wait
-            pass
+    most = answers_module.MOST_WAITING
+    with somebody_computes(answers) as pool:
+        waiting = [pool.submit(answers.answer, question("row", token=1)) for _ in range(most)]
+        until_waiting(answers, most)
         with pytest.raises(BusyError, match="more questions than it can answer"):
             answers.answer(question("row", token=1))
-        answers.computing.release()
-        assert all(future.result()["ids"] == [1] for future in waiting)
-        answers.computing.acquire()
+    assert all(future.result()["ids"] == [1] for future in waiting)
+
+
+def test_a_question_that_waits_too_long_is_told(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_module, "LONGEST_SECONDS", 0.05)
+    with somebody_computes(answers), pytest.raises(BusyError, match="the model is busy"):
+        answers.answer(question("row", token=1))
+    assert answers.answer(question("row", token=1))["ids"] == [1]
+
+
+def test_a_question_that_waits_ends_when_a_newer_one_comes(answers: Answers) -> None:
+    """Whoever types fast asks more than may wait, but of one page only the last question does."""
+    with somebody_computes(answers) as pool:
+        *older, last = [
+            pool.submit(answers.answer, question("row", token=1, number=number))
+            for number in range(2 * answers_module.MOST_WAITING)
+        ]
+        for future in older:
+            with pytest.raises(StaleError):
+                future.result(timeout=20)
+        until_waiting(answers, 1)
+        assert not last.done()
+    assert last.result()["ids"] == [1]
 
 
 # ------------------------------------------------------------------------------------------------ the channel
