@@ -1,6 +1,7 @@
 """Settings of the whole suite."""
 
 import os
+import signal
 
 import hypothesis
 import threadpoolctl
@@ -15,6 +16,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     threadpoolctl.threadpool_limits(1, "blas")  # NumPy is loaded by now, and has read its settings
+
+# A shell's job in the background ignores Ctrl-C, and so would the runs that tests end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("patient", deadline=None)  # no test measures time
 hypothesis.settings.load_profile("patient")
