@@ -57,10 +57,10 @@ def all_columns(n_vocab: int) -> Columns:
     return Columns(np.arange(n_vocab), np.zeros(n_vocab, np.float32))
 
 
-def sampled_gradients(
-    model: GPT2, ids: Ids, targets: Ids, columns: Columns, n_targets: int
-) -> tuple[float, dict[str, np.ndarray]]:
-    """The loss of some windows, as a part of the mean over `n_targets`, and every parameter's gradient.
+def add_sampled_gradients(
+    total: dict[str, np.ndarray], model: GPT2, ids: Ids, targets: Ids, columns: Columns, n_targets: int
+) -> float:
+    """Add every parameter's gradient of some windows to `total`; returns their part of the mean loss.
 
     A logit's correction becomes a part of the dot product: the vector gets a 1 more, the token's row its log
     weight. So the loss is `backward.head_backward`'s, and the way back begins at the gradient of `ln_f`.
@@ -73,7 +73,8 @@ def sampled_gradients(
     column_of[columns.ids] = np.arange(len(columns.ids))
     weights = np.full(ids.shape, 1.0 / n_targets, x.dtype)
     logprobs, d_x, d_head = head_backward(with_one, head, column_of[targets], weights)
-    gradients = {"wte.weight": np.zeros_like(wte)}
-    gradients["wte.weight"][columns.ids] = d_head[:, :-1]
-    add(gradients, backward(model, ids, tape, np.ascontiguousarray(d_x[..., :-1])))
-    return -float((weights * logprobs).sum(dtype=np.float64)), gradients
+    if "wte.weight" not in total:
+        total["wte.weight"] = np.zeros_like(wte)
+    total["wte.weight"][columns.ids] += d_head[:, :-1]
+    add(total, backward(model, ids, tape, np.ascontiguousarray(d_x[..., :-1])))
+    return -float((weights * logprobs).sum(dtype=np.float64))

@@ -12,7 +12,7 @@ from minigpt.parameters import arrays_by_name
 from scripts.tiny import train as train_tiny
 from scripts.tiny.books import read_books
 from scripts.tiny.muon import Muon, orthogonalize
-from scripts.tiny.sampled_softmax import all_columns, draw_columns, inclusion_probabilities, sampled_gradients
+from scripts.tiny.sampled_softmax import all_columns, draw_columns, inclusion_probabilities
 from scripts.tiny.train import Recipe, Run
 from scripts.tiny.windows import Vocabulary, Windows, opening_positions
 
@@ -59,7 +59,10 @@ def rare_words():
 def test_with_every_column_the_sampled_softmax_is_the_exact_one(rare_words):
     model, counts, ids, targets = rare_words
     loss, expected = minigpt.gradients(model, ids, targets)
-    sampled_loss, found = sampled_gradients(model, ids, targets, all_columns(len(counts)), targets.size)
+    with Threads(1) as threads:  # which takes the four windows two by two
+        sampled_loss, found = train_tiny.batch_gradients(
+            model, ids, targets, all_columns(len(counts)), threads
+        )
     assert sampled_loss == pytest.approx(loss, rel=1e-6)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-7, err_msg=name)
@@ -71,11 +74,12 @@ def test_a_fifth_of_the_columns_gives_the_gradient_on_average(rare_words):
     probabilities = inclusion_probabilities(counts, 600)
     loss, exact = minigpt.gradients(model, ids, targets)
     losses, mean = [], dict.fromkeys(exact, 0.0)
-    for _ in range(100):
-        columns = draw_columns(probabilities, targets, random)
-        sampled_loss, gradients = sampled_gradients(model, ids, targets, columns, targets.size)
-        losses.append(sampled_loss)
-        mean = {name: mean[name] + gradients[name] / 100 for name in exact}
+    with Threads(2) as threads:
+        for _ in range(100):
+            columns = draw_columns(probabilities, targets, random)
+            sampled_loss, gradients = train_tiny.batch_gradients(model, ids, targets, columns, threads)
+            losses.append(sampled_loss)
+            mean = {name: mean[name] + gradients[name] / 100 for name in exact}
     assert np.mean(losses) == pytest.approx(loss, abs=0.03)
     found, expected = (np.concatenate([g[name].ravel() for name in exact]) for g in (mean, exact))
     assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.999
