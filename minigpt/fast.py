@@ -9,6 +9,9 @@ model (docs/benchmarks.md has the measurements):
   every weight once per row; flattened to (rows, n_embd) it is read once.
 - Up to four rows go through the matrix-vector kernel, which streams a weight once per row. The
   matrix-matrix kernel first copies the weight into its own layout, which only pays for more rows.
+- Each core takes a long text's rows in blocks through whatever treats a row by itself, products included.
+  BLAS's own threads, for which every product waits, would leave all elementwise work to one core: 0.95 of
+  the time on two idle cores, and a tenth to a half where other programs use them, too.
 - Five to twelve rows meet a third kernel where OpenBLAS has one (AVX-512): it takes small matrices as they
   lie in memory. So a weight goes piece by piece, on all cores, which makes a batch of 8 1.4 times as fast.
 - Attention goes by blocks of queries, and a block's scores end at its last query: the half that the
@@ -22,6 +25,7 @@ import inspect
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,10 +36,11 @@ from .checks import checked_ids
 from .errors import notice
 from .hooks import Hook
 from .model import GPT2, Cache, Heads, Keys
-from .parallel import has_small_kernel, in_parallel
-from .parameters import MLP, Config, LayerNorm, Linear, Parameters
+from .parallel import available_cores, has_small_kernel, in_parallel
+from .parameters import MLP, Block, Config, LayerNorm, Linear, Parameters
 
 Rows = Float[np.ndarray, "rows n_embd"]
+Product = Float[np.ndarray, "rows n_out"]
 
 GEMV_ROWS = 4  # up to so many rows the matrix-vector kernel is as fast, and rounds less
 GEMV_FLOATS = 900_000  # numbers of a weight that stay cached from one row to the next
@@ -43,6 +48,7 @@ PIECE_ROWS = 12  # up to so many rows, pieces of a weight that need not be copie
 PIECE = 900_000  # rows x columns x depth of such a piece; BLAS copies from a million on
 PIECE_DEPTH = 768  # its depth where columns lie along memory; longer ones are slow
 DEPTH_RUNS, COLUMN_RUNS = 4, 8  # runs of pieces, each for one core
+ROW_BLOCK = 256  # rows of a long text that one core takes through half a block of the model
 QUERY_BLOCK = 128  # queries per block of attention
 CACHE_FLOATS = 1 << 17  # numbers per block of elementwise work: half a megabyte, half of a common L2 cache
 
@@ -113,21 +119,53 @@ def forward(
     lengths = np.zeros(batch, np.int64) if cache is None else cache.lengths
     x = p.wte[ids]
     x += p.wpe[lengths[..., None] + np.arange(tokens)]
-    x = x.reshape(-1, config.n_embd)
+    rows = x.reshape(-1, config.n_embd)
     for layer, h in enumerate(p.h):
-        qkv = linear(layer_norm(x, h.ln_1, config.layer_norm_epsilon), h.attn.c_attn)
-        q, k, v = split_qkv(qkv, (*batch, tokens, 3, config.n_head, config.head_dim))
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)
-        mixed = attend(q, k, v, lengths, config.attention_scale(layer))
-        x += linear(mixed.reshape(-1, config.n_embd), h.attn.c_proj)
-        x += mlp(layer_norm(x, h.ln_2, config.layer_norm_epsilon), h.mlp, config)
-    x = x.reshape(*batch, tokens, config.n_embd)[..., -logits_to_keep:, :]
-    kept = x.shape[:-1]
-    x = layer_norm(x.reshape(-1, config.n_embd), p.ln_f, config.layer_norm_epsilon)
+        block(rows, h, layer, config, cache, ids.shape)
+    x = x[..., -logits_to_keep:, :]
+    last = layer_norm(x.reshape(-1, config.n_embd), p.ln_f, config.layer_norm_epsilon)
     if cache is not None:
         cache.lengths += tokens
-    return times(x, p.lm_head.T).reshape(*kept, -1)
+    return times(last, p.lm_head.T).reshape(*x.shape[:-1], -1)
+
+
+def block(x: Rows, h: Block, layer: int, config: Config, cache: Cache, shape: tuple[int, ...]) -> None:
+    """`model.block`, which adds to `x` itself; `shape` is that of the ids.
+
+    Each core takes some rows. They meet once, since a query looks at the keys of other rows, too.
+    """
+    *batch, tokens = shape
+    blocks = row_blocks(len(x))
+    qkv = np.empty((len(x), 3 * config.n_embd), x.dtype)
+
+    def ask(rows: slice) -> None:
+        linear(layer_norm(x[rows], h.ln_1, config.layer_norm_epsilon), h.attn.c_attn, out=qkv[rows])
+
+    in_parallel(ask, blocks)
+    q, k, v = split_qkv(qkv, (*batch, tokens, 3, config.n_head, config.head_dim))
+    if cache is not None:
+        k, v = cache.extend(layer, k, v)
+    past = np.zeros(batch, np.int64) if cache is None else cache.lengths
+    q, k, v = (array.reshape(-1, *array.shape[-3:]) for array in (q, k, v))
+
+    def answer(rows: slice) -> None:
+        mixed = attend(q, k, v, past.reshape(-1), config.attention_scale(layer), rows)
+        x[rows] += linear(mixed, h.attn.c_proj)
+        x[rows] += mlp(layer_norm(x[rows], h.ln_2, config.layer_norm_epsilon), h.mlp, config)
+
+    in_parallel(answer, blocks[::-1])  # the last has the most keys to look at
+
+
+def row_blocks(n_rows: int) -> list[slice]:
+    """The rows in blocks of nearly equal length, if every core gets one; else they stay together.
+
+    BLAS then shares each product out to its own threads, while the elementwise half has one core.
+    """
+    n_blocks = -(-n_rows // ROW_BLOCK)
+    if n_blocks < available_cores():
+        return [slice(0, n_rows)]
+    ends = [n_rows * n // n_blocks for n in range(n_blocks + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def layer_norm(x: Rows, p: LayerNorm, epsilon: float) -> Rows:
@@ -142,36 +180,39 @@ def layer_norm(x: Rows, p: LayerNorm, epsilon: float) -> Rows:
 
 
 def times(
-    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"]
-) -> Float[np.ndarray, "rows n_out"]:
+    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"], out: Product | None = None
+) -> Product:
     """x W, in the way that is quickest for so many rows."""
     if len(x) == 1 or len(x) > PIECE_ROWS:
-        return x @ weight  # of one row NumPy makes a matrix-vector product by itself
+        return np.matmul(x, weight, out=out)  # of one row NumPy makes a matrix-vector product by itself
+    out = np.empty((len(x), weight.shape[1]), x.dtype) if out is None else out
     if len(x) <= GEMV_ROWS:
-        return times_by_row(x, weight)
-    if len(x) * weight.size <= PIECE or not has_small_kernel():
-        return x @ weight
-    return times_by_columns(x, weight) if weight.flags.f_contiguous else times_by_depth(x, weight)
+        times_by_row(x, weight, out)
+    elif len(x) * weight.size <= PIECE or not has_small_kernel():
+        np.matmul(x, weight, out=out)
+    elif weight.flags.f_contiguous:
+        times_by_columns(x, weight, out)
+    else:
+        times_by_depth(x, weight, out)
+    return out
 
 
 def times_by_row(
-    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"]
-) -> Float[np.ndarray, "rows n_out"]:
+    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"], out: Product
+) -> None:
     """x W, a row at a time."""
     n_in, n_out = weight.shape
-    product = np.empty((len(x), n_out), x.dtype)
     # Where columns lie along memory, take as many as the cache holds until the last row has used them.
     step = max(1, GEMV_FLOATS // n_in) if weight.flags.f_contiguous else n_out
     for start in range(0, n_out, step):
         columns = slice(start, start + step)
-        for row, out in zip(x, product, strict=True):
-            np.matmul(row, weight[:, columns], out=out[columns])
-    return product
+        for row, product in zip(x, out, strict=True):
+            np.matmul(row, weight[:, columns], out=product[columns])
 
 
 def times_by_depth(
-    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"]
-) -> Float[np.ndarray, "rows n_out"]:
+    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"], out: Product
+) -> None:
     """x W for a weight whose rows lie along memory: a few of them at a time, each part read in one go."""
     n_in, n_out = weight.shape
     step = max(1, PIECE // (len(x) * n_out))
@@ -187,34 +228,32 @@ def times_by_depth(
 
     firsts = range(0, n_in, run)
     in_parallel(work, firsts)
-    return np.add.reduce(sums[: len(firsts)])
+    np.add.reduce(sums[: len(firsts)], out=out)
 
 
 def times_by_columns(
-    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"]
-) -> Float[np.ndarray, "rows n_out"]:
+    x: Float[np.ndarray, "rows n_in"], weight: Float[np.ndarray, "n_in n_out"], out: Product
+) -> None:
     """x W for a weight whose columns lie along memory: a few of them at a time, and of a long one a part."""
     n_in, n_out = weight.shape
     step = max(1, PIECE // (len(x) * min(n_in, PIECE_DEPTH)))
     run = step * max(1, n_out // (step * COLUMN_RUNS))
-    product = np.empty((len(x), n_out), x.dtype)
 
     def work(first: int) -> None:
         for start in range(first, min(first + run, n_out), step):
             columns = slice(start, start + step)
-            part = product[:, columns]
+            part = out[:, columns]
             np.matmul(x[:, :PIECE_DEPTH], weight[:PIECE_DEPTH, columns], out=part)
             for deep in range(PIECE_DEPTH, n_in, PIECE_DEPTH):
                 depth = slice(deep, deep + PIECE_DEPTH)
                 part += x[:, depth] @ weight[depth, columns]
 
     in_parallel(work, range(0, n_out, run))
-    return product
 
 
-def linear(x: Float[np.ndarray, "rows n_in"], p: Linear) -> Float[np.ndarray, "rows n_out"]:
+def linear(x: Float[np.ndarray, "rows n_in"], p: Linear, out: Product | None = None) -> Product:
     """x W + b."""
-    product = times(x, p.weight)
+    product = times(x, p.weight, out)
     product += p.bias
     return product
 
@@ -226,22 +265,23 @@ def split_qkv(qkv: Float[np.ndarray, "rows n_out"], shape: tuple[int, ...]) -> I
 
 
 def attend(
-    q: Heads, k: Keys, v: Keys, lengths: Int[np.ndarray, "*batch"], scale: float
-) -> Float[np.ndarray, "*batch tokens n_head head_dim"]:
-    """Causal attention of new queries, of which row b begins at position `lengths[b]`."""
-    *batch, n_head, tokens, head_dim = q.shape
-    mixed = np.empty((*batch, tokens, n_head, head_dim), q.dtype)
-    for row in np.ndindex(*batch):
-        past, out = int(lengths[row]), mixed[row].swapaxes(0, 1)
-        for start in range(0, tokens, QUERY_BLOCK):
-            new = slice(start, min(start + QUERY_BLOCK, tokens))
-            n_keys = past + new.stop
-            step = max(1, CACHE_FLOATS // ((new.stop - start) * n_keys))  # heads that fit the cache
-            for first in range(0, n_head, step):
-                heads = slice(first, first + step)
-                keys, values = k[row][heads, :n_keys], v[row][heads, :n_keys]
-                attend_block(q[row][heads, new], keys, values, scale, out[heads, new])
-    return mixed
+    q: Heads, k: Keys, v: Keys, past: Int[np.ndarray, " batch"], scale: float, rows: slice
+) -> Float[np.ndarray, "rows n_embd"]:
+    """Causal attention of some of the batch's new queries; its row b follows `past[b]`."""
+    n_head, tokens, head_dim = q.shape[1:]
+    mixed = np.empty((rows.stop - rows.start, n_head, head_dim), q.dtype)
+    start = rows.start
+    while start < rows.stop:
+        b, first = divmod(start, tokens)
+        new = slice(first, min(first + QUERY_BLOCK, tokens, first + rows.stop - start))
+        n_keys = int(past[b]) + new.stop
+        out = mixed[start - rows.start :][: new.stop - first].swapaxes(0, 1)
+        step = max(1, CACHE_FLOATS // ((new.stop - first) * n_keys))  # heads that fit the cache
+        for head in range(0, n_head, step):
+            some = slice(head, head + step)
+            attend_block(q[b, some, new], k[b, some, :n_keys], v[b, some, :n_keys], scale, out[some])
+        start += new.stop - first
+    return mixed.reshape(len(mixed), -1)
 
 
 def attend_block(q: Heads, k: Keys, v: Keys, scale: float, out: Heads) -> None:

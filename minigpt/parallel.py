@@ -162,9 +162,13 @@ def in_parallel(work: Callable[[Item], object], items: Sequence[Item]) -> None:
     While another caller has the cores, the items are done here, one after another. A helper that comes too
     late is not waited for, so that a busy machine costs no more than the help.
     """
-    if len(items) < 2 or not _everybody.acquire(blocking=False):
-        for item in items:
-            work(item)
+    if len(items) == 1:
+        work(items[0])  # with all the threads that BLAS has
+        return
+    if not _everybody.acquire(blocking=False):
+        with one_blas_thread():  # as a helper would do it, to the bit
+            for item in items:
+                work(item)
         return
     try:
         with one_blas_thread():

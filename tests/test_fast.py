@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minigpt import fast
+from minigpt.parallel import Threads
 from tests.synthetic import plain, random_gpt2
 
 
@@ -17,6 +18,8 @@ def assert_equal(fast_logits: np.ndarray, plain_logits: np.ndarray) -> None:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that a short text needs several of each kind."""
+    monkeypatch.setattr(fast, "ROW_BLOCK", 7)
+    monkeypatch.setattr(fast, "available_cores", lambda: 2)
     monkeypatch.setattr(fast, "QUERY_BLOCK", 5)
     monkeypatch.setattr(fast, "CACHE_FLOATS", 70)
     monkeypatch.setattr(fast, "GEMV_FLOATS", 300)
@@ -74,6 +77,36 @@ def test_rows_of_different_lengths() -> None:
         assert_equal(model(ids, cache=caches[0]), plain(model)(ids, cache=caches[1]))
         for cache in caches:
             cache.lengths[:] = cache.lengths if lengths is None else lengths
+
+
+def test_a_long_text_has_the_same_bits_whoever_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "ROW_BLOCK", 32)
+    model = random_gpt2(n_positions=256, n_embd=64)
+    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, (2, 200))
+    cache, lonely_cache = model.new_cache(2), model.new_cache(2)
+    helped = model(ids, cache=cache)
+    with Threads(1):  # nobody helps
+        alone = model(ids, cache=lonely_cache)
+    np.testing.assert_array_equal(helped, alone)
+    np.testing.assert_array_equal(cache.keys, lonely_cache.keys)
+
+
+@pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 1023, 4000])
+def test_blocks_of_rows_are_of_nearly_equal_length(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
+    monkeypatch.setattr(fast, "ROW_BLOCK", 256)
+    monkeypatch.setattr(fast, "available_cores", lambda: 1)
+    blocks = fast.row_blocks(n_rows)
+    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(n_rows))
+    lengths = {block.stop - block.start for block in blocks}
+    assert max(lengths) <= 256
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_rows_stay_together_where_not_every_core_gets_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "ROW_BLOCK", 256)
+    monkeypatch.setattr(fast, "available_cores", lambda: 4)
+    assert fast.row_blocks(768) == [slice(0, 768)]
+    assert len(fast.row_blocks(769)) == 4
 
 
 def test_a_hook_or_another_block_takes_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:

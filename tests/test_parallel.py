@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -82,6 +83,12 @@ def test_blas_has_its_threads_again_after_nested_work() -> None:
         assert blas_threads() == before
 
 
+def filled(times: Callable[..., None], x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    out = np.full((len(x), weight.shape[1]), np.nan, x.dtype)
+    times(x, weight, out)
+    return out
+
+
 @pytest.mark.usefixtures("three_helpers")
 @pytest.mark.parametrize("rows", [5, 8, 12])
 @pytest.mark.parametrize("shape", [(768, 2304), (3072, 768), (1000, 1001), (6, 30_011)])
@@ -89,11 +96,11 @@ def test_blas_has_its_threads_again_after_nested_work() -> None:
 def test_a_product_by_pieces_is_the_product_whoever_helps(rows, shape, times) -> None:  # type: ignore[no-untyped-def]
     random = np.random.default_rng(rows)
     x, weight = random.standard_normal((rows, shape[0])), random.standard_normal(shape)
-    np.testing.assert_allclose(times(x, weight), x @ weight, atol=1e-10)
+    np.testing.assert_allclose(filled(times, x, weight), x @ weight, atol=1e-10)
     single, single_weight = x.astype(np.float32), weight.astype(np.float32)
-    helped = times(single, single_weight)
+    helped = filled(times, single, single_weight)
     with Threads(1):  # nobody helps
-        alone = times(single, single_weight)
+        alone = filled(times, single, single_weight)
     np.testing.assert_array_equal(helped, alone)
     np.testing.assert_allclose(helped, x @ weight, atol=4e-4)
 
