@@ -1,10 +1,15 @@
 """Settings of the whole suite."""
 
 import os
+import re
 import signal
+from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import threadpoolctl
+
+PACKAGE = Path(__file__).parent.parent / "minigpt"
 
 # Before transformers is imported anywhere: nothing here may look for a hub, whatever the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,3 +28,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 hypothesis.settings.register_profile("patient", deadline=None)  # no test measures time
 hypothesis.settings.load_profile("patient")
+
+
+def modules_with_shapes() -> list[str]:
+    """Those whose signatures take names of shapes from jaxtyping, or from the model."""
+    takes_shapes = re.compile(r"^from (jaxtyping|\.+model) import", re.MULTILINE)
+    files = [file for file in PACKAGE.rglob("*.py") if takes_shapes.search(file.read_text("utf-8"))]
+    return sorted(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files)
+
+
+# Every array that passes through such a signature is checked against it, from the first import on. The other
+# modules speak of texts and files: mypy has read their types, and to check each token's text again would take
+# most of the suite's time.
+jaxtyping.install_import_hook(modules_with_shapes(), "beartype.beartype")
