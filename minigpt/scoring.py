@@ -18,6 +18,7 @@ from .checks import checked_classes, checked_ids, checked_items, checked_text
 from .errors import InputError, brief
 from .hooks import Hook
 from .model import GPT2
+from .parallel import in_parallel
 from .ranges import Number, check_range
 from .sampling import Logits, check_finite, probabilities
 from .tokenizer import AnyTokenizer, text_of, token_text
@@ -40,9 +41,12 @@ def log_softmax(logits: Logits) -> Float[np.ndarray, "*batch vocab"]:
 def logprobs_of(logits: Float[np.ndarray, "tokens vocab"], ids: Int[np.ndarray, " tokens"]) -> Logprobs:
     """The log-probability that each row of logits gives to the id beside it."""
     result = np.empty(len(ids))
-    for start in range(0, len(ids), ROWS_AT_A_TIME):
+
+    def work(start: int) -> None:
         rows = slice(start, start + ROWS_AT_A_TIME)
         result[rows] = np.take_along_axis(log_softmax(logits[rows]), ids[rows, None], axis=-1)[:, 0]
+
+    in_parallel(work, range(0, len(ids), ROWS_AT_A_TIME))
     return result
 
 
