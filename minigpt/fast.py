@@ -10,8 +10,8 @@ model (docs/benchmarks.md has the measurements):
 - Up to four rows go through the matrix-vector kernel, which streams a weight once per row. The
   matrix-matrix kernel first copies the weight into its own layout, which only pays for more rows.
 - Each core takes a long text's rows in blocks through whatever treats a row by itself, products included.
-  BLAS's own threads, for which every product waits, would leave all elementwise work to one core: 0.95 of
-  the time on two idle cores, and a tenth to a half where other programs use them, too.
+  BLAS's own threads, for which every product waits, would leave all elementwise work to one core: 0.85 to
+  0.98 of the time on two idle cores, a tenth to two thirds where other programs use them, too.
 - Five to twelve rows meet a third kernel where OpenBLAS has one (AVX-512): it takes small matrices as they
   lie in memory. So a weight goes piece by piece, on all cores, which makes a batch of 8 1.4 times as fast.
 - Attention goes by blocks of queries, and a block's scores end at its last query: the half that the
