@@ -125,27 +125,27 @@ def read_json(path: Path, longest: int = LONGEST_JSON) -> Any:
     return parse_json(read_bytes(path, longest), path)
 
 
-def parse_json(text: bytes, path: Path) -> Any:
+def parse_json(text: bytes, place: Path | str) -> Any:
     """JSON in UTF-8, in which no key may occur twice: two readers might then see two different files."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name, value in pairs:
             if name in result:
-                raise CheckpointError(f"{path}: {quote(name)} occurs twice.")
+                raise CheckpointError(f"{place}: {quote(name)} occurs twice.")
             result[name] = value
         return result
 
     if other := recognise(text):
-        raise CheckpointError(f"{path}: {other}.")
+        raise CheckpointError(f"{place}: {other}.")
     if sum(map(text.count, (b",", b"[", b"{", b"]", b"}"))) > MOST_MARKS:
-        raise CheckpointError(f"{path}: holds over a million values, which no file of its kind does.")
+        raise CheckpointError(f"{place}: holds over a million values, which no file of its kind does.")
     if _depth(text) > DEEPEST_JSON:
-        raise CheckpointError(f"{path}: not valid JSON of its kind: brackets are nested too deep.")
+        raise CheckpointError(f"{place}: not valid JSON of its kind: brackets are nested too deep.")
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except ValueError as error:  # not UTF-8, or not JSON
-        raise CheckpointError(f"{path}: not valid JSON ({quote(str(error))}).") from None
+        raise CheckpointError(f"{place}: not valid JSON ({quote(str(error))}).") from None
 
 
 def _depth(text: bytes) -> int:

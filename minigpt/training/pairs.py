@@ -4,7 +4,6 @@ A line is `{"prompt": "The girl was very", "chosen": " kind", "rejected": " crue
 tokens separately, so an answer that begins a word begins with its space.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..checkpoints.reading import parse_json
 from ..checks import check_class, checked_classes, checked_items
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..files import LONGEST_TEXT, read_file
 from ..model import GPT2
 from ..parallel import Threads
@@ -62,10 +62,12 @@ def read_pairs(file: str | Path) -> list[Pair]:
 def read_pair(line: bytes, place: str) -> Pair:
     """The pair of one line; `place` is what an error calls it."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or brackets without end
-        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "is not JSON"
-        raise InputError(f"{place}: {reason}; expected {EXAMPLE}.") from None
+        line.decode("utf-8")
+        value = parse_json(line, place)
+    except UnicodeDecodeError:
+        raise InputError(f"{place}: is not UTF-8; expected {EXAMPLE}.") from None
+    except CheckpointError as error:
+        raise InputError(f"{str(error).removesuffix('.')}; expected {EXAMPLE}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{place}: found a {type(value).__name__}; expected {EXAMPLE}.")
     for key in KEYS:

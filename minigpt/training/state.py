@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from ..checkpoints.reading import is_folder, present
+from ..checkpoints.reading import is_folder, parse_json, present
 from ..checkpoints.tensors import TensorFile
 from ..errors import CheckpointError, InputError
 from ..files import checked_path, follow_own_link
@@ -165,11 +165,11 @@ def load_state(folder: Path, check: Callable[[State], object] = check_state) -> 
     try:
         with closing(TensorFile(file)) as stored:
             arrays = {name: tensor.read_as_stored() for name, tensor in stored.tensors.items()}
-            state = State(arrays, json.loads(stored.metadata["minigpt"]))
+            state = State(arrays, parse_json(stored.metadata["minigpt"].encode(), file))
             stored.check_unchanged(by_name=False)
         check(state)
         return state
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise CheckpointError(
             f"{file}: is broken, or no state that minigpt saved; start a new run."
         ) from None

@@ -101,7 +101,7 @@ def test_a_page_needs_a_folder_to_stand_in(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"not JSON", "line 2: is not JSON; expected an object of three texts"),
+        (b"not JSON", "line 2: not valid JSON ("),
         (b'{"prompt": "I", "chosen": " a"}', "line 2: 'rejected' is missing"),
         (b'{"prompt": "I", "chosen": "", "rejected": " b"}', "line 2: 'chosen' is empty"),
         (b'{"prompt": "I", "chosen": " a", "rejected": " a"}', "line 2: both answers are ' a'"),

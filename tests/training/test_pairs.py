@@ -23,9 +23,10 @@ def file_of(folder: Path, *lines: bytes) -> Path:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"I am glad", "is not JSON"),
-        (b'{"prompt": "I am", "chosen": " glad"', "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
+        (b"I am glad", "not valid JSON"),
+        (b'{"prompt": "I am", "chosen": " glad"', "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON of its kind: brackets are nested too deep"),
+        (b'{"prompt": "", "prompt": "I", "chosen": "a", "rejected": "b"}', "'prompt' occurs twice; expected"),
         (b'{"prompt": "\xff", "chosen": " glad", "rejected": " sad"}', "is not UTF-8"),
         (b'["I am", " glad", " sad"]', "found a list; expected an object of three texts"),
         (b'{"prompt": "I am", "chosen": " glad"}', "'rejected' is missing; expected"),
