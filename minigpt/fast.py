@@ -41,6 +41,7 @@ from .parameters import MLP, Block, Config, LayerNorm, Linear, Parameters
 
 Rows = Float[np.ndarray, "rows n_embd"]
 Product = Float[np.ndarray, "rows n_out"]
+Lengths = Int[np.ndarray, "*batch"]
 
 GEMV_ROWS = 4  # up to so many rows the matrix-vector kernel is as fast, and rounds less
 GEMV_FLOATS = 900_000  # numbers of a weight that stay cached from one row to the next
@@ -120,8 +121,9 @@ def forward(
     x = p.wte[ids]
     x += p.wpe[lengths[..., None] + np.arange(tokens)]
     rows = x.reshape(-1, config.n_embd)
+    blocks = row_blocks(len(rows))
     for layer, h in enumerate(p.h):
-        block(rows, h, layer, config, cache, ids.shape)
+        block(rows, h, layer, config, cache, lengths, blocks)
     x = x[..., -logits_to_keep:, :]
     last = layer_norm(x.reshape(-1, config.n_embd), p.ln_f, config.layer_norm_epsilon)
     if cache is not None:
@@ -129,27 +131,27 @@ def forward(
     return times(last, p.lm_head.T).reshape(*x.shape[:-1], -1)
 
 
-def block(x: Rows, h: Block, layer: int, config: Config, cache: Cache, shape: tuple[int, ...]) -> None:
-    """`model.block`, which adds to `x` itself; `shape` is that of the ids.
+def block(
+    x: Rows, h: Block, layer: int, config: Config, cache: Cache, lengths: Lengths, blocks: list[slice]
+) -> None:
+    """`model.block`, which adds to `x` itself; each sequence follows as many tokens as `lengths` says.
 
-    Each core takes some rows. They meet once, since a query looks at the keys of other rows, too.
+    Each core takes some blocks of rows. They meet in between, as a query looks at keys of other rows, too.
     """
-    *batch, tokens = shape
-    blocks = row_blocks(len(x))
     qkv = np.empty((len(x), 3 * config.n_embd), x.dtype)
 
     def ask(rows: slice) -> None:
         linear(layer_norm(x[rows], h.ln_1, config.layer_norm_epsilon), h.attn.c_attn, out=qkv[rows])
 
     in_parallel(ask, blocks)
-    q, k, v = split_qkv(qkv, (*batch, tokens, 3, config.n_head, config.head_dim))
+    tokens = len(x) // lengths.size
+    q, k, v = split_qkv(qkv, (*lengths.shape, tokens, 3, config.n_head, config.head_dim))
     if cache is not None:
         k, v = cache.extend(layer, k, v)
-    past = np.zeros(batch, np.int64) if cache is None else cache.lengths
     q, k, v = (array.reshape(-1, *array.shape[-3:]) for array in (q, k, v))
 
     def answer(rows: slice) -> None:
-        mixed = attend(q, k, v, past.reshape(-1), config.attention_scale(layer), rows)
+        mixed = attend(q, k, v, lengths.reshape(-1), config.attention_scale(layer), rows)
         x[rows] += linear(mixed, h.attn.c_proj)
         x[rows] += mlp(layer_norm(x[rows], h.ln_2, config.layer_norm_epsilon), h.mlp, config)
 

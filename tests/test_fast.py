@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from minigpt import fast
-from minigpt.parallel import Threads
 from tests.synthetic import plain, random_gpt2
 
 
@@ -77,18 +76,6 @@ def test_rows_of_different_lengths() -> None:
         assert_equal(model(ids, cache=caches[0]), plain(model)(ids, cache=caches[1]))
         for cache in caches:
             cache.lengths[:] = cache.lengths if lengths is None else lengths
-
-
-def test_a_long_text_has_the_same_bits_whoever_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "ROW_BLOCK", 32)
-    model = random_gpt2(n_positions=256, n_embd=64)
-    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, (2, 200))
-    cache, lonely_cache = model.new_cache(2), model.new_cache(2)
-    helped = model(ids, cache=cache)
-    with Threads(1):  # nobody helps
-        alone = model(ids, cache=lonely_cache)
-    np.testing.assert_array_equal(helped, alone)
-    np.testing.assert_array_equal(cache.keys, lonely_cache.keys)
 
 
 @pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 1023, 4000])

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from minigpt import fast, parallel
 from minigpt.parallel import Threads, in_parallel, one_blas_thread
+from tests.synthetic import random_gpt2
 
 
 @pytest.fixture
@@ -103,6 +105,30 @@ def test_a_product_by_pieces_is_the_product_whoever_helps(rows, shape, times) ->
         alone = filled(times, single, single_weight)
     np.testing.assert_array_equal(helped, alone)
     np.testing.assert_allclose(helped, x @ weight, atol=4e-4)
+
+
+@pytest.mark.usefixtures("three_helpers")
+def test_a_long_text_has_the_same_bits_whoever_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, layer_norm = set(), fast.layer_norm
+    monkeypatch.setattr(fast, "ROW_BLOCK", 32)
+
+    def noted(*arguments: Any) -> np.ndarray:
+        workers.add(threading.current_thread())
+        time.sleep(0.002)
+        return layer_norm(*arguments)
+
+    monkeypatch.setattr(fast, "layer_norm", noted)
+    model = random_gpt2(n_positions=256, n_embd=64)
+    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, (2, 200))
+    cache, lonely_cache = model.new_cache(2), model.new_cache(2)
+    helped = model(ids, cache=cache)
+    assert len(workers) > 1
+    workers.clear()
+    with Threads(1):  # nobody helps
+        alone = model(ids, cache=lonely_cache)
+    assert len(workers) == 1
+    np.testing.assert_array_equal(helped, alone)
+    np.testing.assert_array_equal(cache.keys, lonely_cache.keys)
 
 
 @pytest.mark.parametrize("rows", [5, 8, 12])

@@ -144,7 +144,9 @@ def parse_json(text: bytes, place: Path | str) -> Any:
         raise CheckpointError(f"{place}: not valid JSON of its kind: brackets are nested too deep.")
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=unique)
-    except ValueError as error:  # not UTF-8, or not JSON
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{place}: is not UTF-8, as JSON is.") from None
+    except ValueError as error:
         raise CheckpointError(f"{place}: not valid JSON ({quote(str(error))}).") from None
 
 

@@ -62,10 +62,7 @@ def read_pairs(file: str | Path) -> list[Pair]:
 def read_pair(line: bytes, place: str) -> Pair:
     """The pair of one line; `place` is what an error calls it."""
     try:
-        line.decode("utf-8")
         value = parse_json(line, place)
-    except UnicodeDecodeError:
-        raise InputError(f"{place}: is not UTF-8; expected {EXAMPLE}.") from None
     except CheckpointError as error:
         raise InputError(f"{str(error).removesuffix('.')}; expected {EXAMPLE}.") from None
     if not isinstance(value, dict):

@@ -154,6 +154,15 @@ def check_arrays(arrays: Mapping[str, np.ndarray], steps_done: int) -> None:
         raise ValueError("numbers")
 
 
+def facts_of(text: bytes, file: Path) -> dict[str, Any]:
+    """What a state says beside its arrays. Raises `ValueError` for what is no JSON, or nested without end."""
+    try:
+        facts: dict[str, Any] = parse_json(text, file)
+    except CheckpointError as error:
+        raise ValueError(*error.args) from None
+    return facts
+
+
 def load_state(folder: Path, check: Callable[[State], object] = check_state) -> State:
     """The state in a folder. Raises `InputError` if there is none, and `CheckpointError` if it is broken.
 
@@ -165,8 +174,9 @@ def load_state(folder: Path, check: Callable[[State], object] = check_state) -> 
     try:
         with closing(TensorFile(file)) as stored:
             arrays = {name: tensor.read_as_stored() for name, tensor in stored.tensors.items()}
-            state = State(arrays, parse_json(stored.metadata["minigpt"].encode(), file))
+            facts = stored.metadata["minigpt"].encode()
             stored.check_unchanged(by_name=False)
+        state = State(arrays, facts_of(facts, file))
         check(state)
         return state
     except (ValueError, KeyError, TypeError):
